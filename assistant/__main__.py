@@ -1,0 +1,51 @@
+"""Entry point of `viable` and of `python -m assistant`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from assistant.errors import ViableError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells count it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code: 0 done, 1 failed, 2 misuse, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every foreseen failure becomes one line on stderr."""
+    from assistant.cli import viable
+
+    try:
+        code = viable.main(arguments, prog_name="viable", standalone_mode=False)
+        sys.stdout.flush()
+    except ViableError as error:
+        return _say(str(error), error.exit_code)
+    except click.ClickException as error:
+        return _say(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone. Point stdout at nothing, so that the interpreter's own flush at exit is quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _say(message: str, exit_code: int) -> int:
+    one_line = " ".join(message.split())
+    print(f"viable: {one_line}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()
