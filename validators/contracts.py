@@ -1,10 +1,18 @@
-"""The values that every validator returns."""
+"""What a text validator is, and the values that it answers with.
+
+A validator says how much of a proposed text can still become a valid program, given the text left and right of it.
+Its states are values: checking changes nothing, a fork is a second reference, going back is keeping the old state.
+"""
 
 from __future__ import annotations
 
-from typing import Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Hashable
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
-State = TypeVar("State")
+Unit = Literal["expression", "line", "statement", "block", "function"]
+"""A piece of a program that can be asked for whole."""
+
+State = TypeVar("State", bound=Hashable)
 
 
 class Verdict(NamedTuple, Generic[State]):
@@ -31,3 +39,31 @@ class Problem(NamedTuple):
     """Characters before `offset` on that line, plus 1."""
     reason: str
     """For people, never parsed."""
+
+
+class Validator(Protocol[State]):
+    """A text validator."""
+
+    def start(self, prefix: str, suffix: str = "") -> State:
+        """The state between `prefix` and `suffix`. Broken text is no error: it is told by `problems`."""
+        ...
+
+    def problems(self, state: State) -> tuple[Problem, ...]:
+        """Where the texts given to `start` are broken; empty if they are not."""
+        ...
+
+    def check(self, state: State, text: str) -> Verdict[State]:
+        """How much of `text` may follow. No side effect."""
+        ...
+
+    def complete(self, state: State) -> bool:
+        """Does left text + accepted text + right text parse as it stands?"""
+        ...
+
+    def closing(self, state: State) -> str | None:
+        """A short text after which `complete` holds; None where none is known."""
+        ...
+
+    def unit_end(self, state: State, unit: Unit) -> bool:
+        """Is the unit that was open at `start` closed here?"""
+        ...

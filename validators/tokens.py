@@ -32,9 +32,7 @@ class TokenValidator(Generic[S]):
     Answers are remembered by (state, id), up to `memory` of them.
     """
 
-    def __init__(
-        self, validator: Validator[S], pieces: Sequence[bytes | None], *, memory: int = 200_000
-    ) -> None:
+    def __init__(self, validator: Validator[S], pieces: Sequence[bytes | None], *, memory: int = 200_000) -> None:
         self._validator = validator
         self._pieces = pieces
         self._memory = memory
@@ -88,9 +86,7 @@ class TokenValidator(Generic[S]):
         verdict = self._validator.check(state.text, text)
         if verdict.accepted < len(text):
             return None
-        if pending and not any(
-            self._validator.check(verdict.state, example).accepted for example in examples(pending)
-        ):
+        if pending and not any(self._validator.check(verdict.state, example).accepted for example in examples(pending)):
             return None
         return TokenState(verdict.state, pending)
 
@@ -117,9 +113,7 @@ def examples(pending: bytes) -> tuple[str, ...]:
         character = chr(code)
         if unicodedata.normalize("NFKC", character) != character:
             continue
-        kind = (
-            "start" if character.isidentifier() else "continue" if f"a{character}".isidentifier() else "other"
-        )
+        kind = "start" if character.isidentifier() else "continue" if f"a{character}".isidentifier() else "other"
         found.setdefault(kind, character)
         if len(found) == 3:
             break
