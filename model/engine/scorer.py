@@ -1,0 +1,70 @@
+"""A decoder and its cache as a `Scorer`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from model.decoder import Decoder
+from model.engine.order import Order, ranked
+
+
+class CachedScorer:
+    """Scores with one cache of `capacity` positions, which is kept between prompts.
+
+    `passes` counts the passes made so far, prefill included.
+    """
+
+    def __init__(self, decoder: Decoder, capacity: int) -> None:
+        self._decoder = decoder
+        self._cache = decoder.new_cache(capacity)
+        self._ids: list[int] = []
+        self.capacity = capacity
+        self.passes = 0
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self._ids
+
+    @torch.inference_mode()
+    def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
+        first = len(self._ids)
+        hidden = self._decoder.hidden(torch.tensor([ids], device=self._decoder.device), self._cache)
+        self._ids += ids
+        self.passes += 1
+        rows = _Rows(self._decoder, hidden[0])
+        return [_Ranking(rows, row, order, first + row + 1) for row in range(len(ids))]
+
+    def truncate(self, length: int) -> None:
+        self._cache.truncate(length)
+        del self._ids[length:]
+
+
+class _Rows:
+    """The logits of one pass, [R, V], computed all at once when the first is read: prefill never reads any."""
+
+    def __init__(self, decoder: Decoder, hidden: Tensor) -> None:
+        self._decoder = decoder
+        self._hidden = hidden
+        self._logits: Tensor | None = None
+
+    def __getitem__(self, row: int) -> Tensor:
+        if self._logits is None:
+            self._logits = self._decoder.head(self._hidden)
+        return self._logits[row]
+
+
+class _Ranking:
+    """What follows one token, in the order in which it is tried."""
+
+    def __init__(self, rows: _Rows, row: int, order: Order, position: int) -> None:
+        self._rows = rows
+        self._row = row
+        self._order = order
+        self._position = position
+
+    @torch.inference_mode()
+    def __iter__(self) -> Iterator[int]:
+        yield from ranked(self._rows[self._row], self._order, self._position)

@@ -1,0 +1,60 @@
+"""The order of tokens: sorted as a plain sort would, sampled as the distribution says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.engine.order import FIRST_LOOK, Greedy, Sampled, ranked
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=60))
+@settings(deadline=None)
+def test_greedy_is_a_stable_sort_with_many_equals(scores: list[int]) -> None:
+    expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    assert list(ranked(torch.tensor(scores).float(), Greedy(), 0)) == expected
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 2), st.floats(0.01, 1))
+@settings(deadline=None, max_examples=50)
+def test_every_token_comes_once_and_the_nucleus_first(seed: int, temperature: float, top_p: float) -> None:
+    logits = torch.randn(3 * FIRST_LOOK, generator=torch.Generator().manual_seed(seed))
+    tokens = list(ranked(logits, Sampled(temperature, top_p, seed), 5))
+    assert sorted(tokens) == list(range(len(logits)))
+    probabilities, order = torch.softmax(logits / temperature, -1).sort(descending=True)
+    nucleus = int((probabilities.cumsum(-1) - probabilities < top_p).sum())
+    assert set(tokens[:nucleus]) == set(order[:nucleus].tolist())
+    if top_p < 1:
+        assert tokens[nucleus:] == order[nucleus:].tolist()
+
+
+def test_first_viable_token_follows_the_masked_distribution() -> None:
+    """Chi-square over 20,000 draws with tokens 1 and 4 forbidden."""
+    logits = torch.tensor([1.0, 3.0, 0.0, -1.0, 2.0, 0.5])
+    forbidden = {1, 4}
+    allowed = [token for token in range(6) if token not in forbidden]
+    expected = torch.softmax(logits / 0.8, -1)[allowed]
+    expected = expected / expected.sum()
+    draws = 20_000
+    counts = dict.fromkeys(allowed, 0)
+    for position in range(draws):
+        tokens = ranked(logits, Sampled(0.8, seed=11), position)
+        counts[next(token for token in tokens if token not in forbidden)] += 1
+    chi_square = sum(
+        (counts[token] - draws * float(p)) ** 2 / (draws * float(p)) for token, p in zip(allowed, expected, strict=True)
+    )
+    assert chi_square < 16.27  # 0.999 quantile, 3 degrees of freedom
+
+
+def test_the_same_seed_and_position_give_the_same_order() -> None:
+    logits = torch.randn(500)
+    assert list(ranked(logits, Sampled(1.0, 0.9, 7), 3)) == list(ranked(logits, Sampled(1.0, 0.9, 7), 3))
+    assert list(ranked(logits, Sampled(1.0, 0.9, 7), 3)) != list(ranked(logits, Sampled(1.0, 0.9, 7), 4))
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, 1.5)])
+def test_impossible_settings_are_named(temperature: float, top_p: float) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        Sampled(temperature, top_p)
