@@ -1,0 +1,9 @@
+"""The model store: which models are known, where they are kept, how they get there.
+
+`resolve` is what a session needs; `viable models` is the same for people.
+"""
+
+from assistant.store.catalogue import DEFAULT
+from assistant.store.lookup import ModelRef, resolve
+
+__all__ = ["DEFAULT", "ModelRef", "resolve"]

@@ -1,0 +1,55 @@
+"""From what a user calls a model to the file or folder that holds it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from assistant.errors import UsageProblem, ViableError
+from assistant.store.catalogue import find, known
+from assistant.store.pull import pull as fetch
+from assistant.store.report import Reporter
+from assistant.store.slot import Slot, State
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that can be loaded."""
+
+    path: Path
+    """A GGUF file, or a folder with safetensors and their configuration."""
+    name: str
+    sha256: str | None
+    """Of the file, for a model of the catalogue; None for the user's own path."""
+
+
+def resolve(
+    name_or_path: str | os.PathLike[str],
+    *,
+    offline: bool = False,
+    pull: bool = True,
+    report: Reporter | None = None,
+) -> ModelRef:
+    """What to load for `--model`: a name from the catalogue, fetched if need be, or a path that exists.
+
+    A name goes before a path; `./name` means the path. `pull=False` takes what is in the cache and fetches nothing.
+    Progress goes to `report`, by default stderr. Raises UsageProblem for an unknown name or a missing path and
+    ViableError for a model that is not there and cannot or may not be fetched.
+    """
+    text = os.fspath(name_or_path)
+    models = known()
+    path = Path(text).expanduser()
+    if text not in models and text and path.exists():
+        return ModelRef(path, path.stem if path.is_file() else path.resolve().name, None)
+    if text not in models and _looks_like_path(text):
+        raise UsageProblem(f"no such model file or folder: {text}")
+    model = find(text, models)
+    if not pull and Slot(model).state() in (State.ABSENT, State.PARTIAL):
+        raise ViableError(f"{model.name} is not here yet; `viable models pull {model.name}` fetches it")
+    return ModelRef(fetch(model, offline=offline or not pull, report=report), model.name, model.sha256)
+
+
+def _looks_like_path(text: str) -> bool:
+    separators = {"/", os.sep}
+    return any(sign in text for sign in separators) or text.startswith(("~", ".")) or text.endswith(".gguf")
