@@ -1,0 +1,58 @@
+"""What a request asks for and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from assistant.document import Gap
+from validators import Problem
+
+
+@dataclass(frozen=True)
+class Request:
+    """One gap to fill. What is None is taken from the session's settings."""
+
+    gap: Gap
+    max_tokens: int | None = None
+    max_ms: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished request. Its fields are the command line's JSON."""
+
+    text: str
+    """To be inserted as it is, with line ends as "\\n". Empty where nothing valid was found."""
+    valid: bool
+    """Whether Python accepts the whole file with the text in its place."""
+    finish_reason: str
+    """`end` the model ended · `closed` it began to repeat the right-hand text · `length`, `time`, `context`,
+    `cancelled` a limit or the caller · `dead end` nothing viable was left."""
+    reason: str | None
+    """Why the text is empty or not valid, or what was left out; None if there is nothing to say."""
+    tokens: int
+    """Tokens generated, those cut away included."""
+    passes: int
+    """Passes of the model after the prompt."""
+    drafted: int
+    """Tokens proposed by the drafter."""
+    accepted: int
+    """Drafted tokens that were kept."""
+    fallbacks: int
+    """Passes in which a part of the draft was refused, so that the block fell back to a single token."""
+    avoided: int
+    """Tokens that the model preferred and the validator refused: syntax errors avoided."""
+    prompt_tokens: int
+    ms_first: float
+    """Milliseconds to the first token, prompt included."""
+    ms_total: float
+    tokens_per_second: float
+    """Generated tokens over the time after the prompt."""
+    model: str
+    device: str
+    problems: tuple[Problem, ...] = ()
+    """Where the file was broken before."""

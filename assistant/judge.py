@@ -1,0 +1,19 @@
+"""The last word: does Python itself accept the text?"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+
+def refusal(text: str) -> str | None:
+    """Why `ast.parse` of the running interpreter refuses `text`, as `line:column: reason`; None if it accepts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(text)
+        except SyntaxError as error:
+            return f"{error.lineno or 1}:{error.offset or 1}: {error.msg}"
+        except (ValueError, RecursionError, MemoryError) as error:
+            return f"1:1: {error or type(error).__name__}"
+    return None

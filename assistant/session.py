@@ -1,0 +1,238 @@
+"""The one place that names concrete classes: a model, a validator and a drafter, joined to fill gaps."""
+
+from __future__ import annotations
+
+import codecs
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import model
+from assistant import gap as gaps
+from assistant import prompt as prompts
+from assistant import store
+from assistant.completion import Completion, Request
+from assistant.document import Gap
+from assistant.errors import UsageProblem
+from assistant.judge import refusal
+from assistant.settings import Settings
+from model.engine import Drafter, Greedy, Interrupt, LookupDraft, NoDraft, Order, Sampled, Step, decode, never
+from model.engine.scorer import CachedScorer
+from validators import PythonValidator, TokenValidator
+from validators.contracts import Validator
+
+SMALLEST_PROMPT = 8
+"""Tokens that a prompt must have room for."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one pass added, as it happens."""
+
+    text: str
+    """New characters; empty while a character is unfinished. The completion may keep fewer."""
+    step: Step[Any]
+    completion: Completion | None = None
+    """With the last chunk: what is to be inserted."""
+
+
+class Cancel:
+    """A flag that another thread may raise; the decoder looks at it before every pass."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def __call__(self) -> Literal["cancelled"] | None:
+        return "cancelled" if self._event.is_set() else None
+
+
+def open_session(settings: Settings) -> Session:
+    """Find, load and join what the settings name."""
+    found = store.resolve(settings.model, offline=settings.offline)
+    return Session(
+        settings,
+        found.name,
+        model.load(found.path, device=settings.device, dtype=settings.dtype),
+        model.load_tokenizer(found.path),
+        PythonValidator(),
+        LookupDraft() if settings.block > 1 else NoDraft(),
+    )
+
+
+class Session:
+    """Fills gaps, one at a time. What two requests have in common at their start is computed once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        decoder: model.Decoder,
+        tokenizer: model.Tokenizer,
+        validator: Validator[Any],
+        drafter: Drafter,
+    ) -> None:
+        self.settings = settings
+        self.name = name
+        self.device = str(decoder.device)
+        self.capacity = min(settings.context, decoder.config.context_length)
+        self._tokenizer = tokenizer
+        self._validator = validator
+        self._tokens = TokenValidator(validator, tokenizer.pieces)
+        self._drafter = drafter
+        self._scorer = CachedScorer(decoder, self.capacity)
+        self._lock = threading.Lock()
+
+    def complete(self, request: Request, interrupt: Interrupt = never) -> Completion:
+        """Fill a gap. Waits while another request is being served."""
+        for chunk in self.stream(request, interrupt):
+            if chunk.completion:
+                return chunk.completion
+        raise AssertionError("a stream ends with its completion")
+
+    def stream(self, request: Request, interrupt: Interrupt = never) -> Iterator[Chunk]:
+        """The same, as it happens: a chunk a pass, the last one with the completion."""
+        settings = self.settings.replaced(
+            max_tokens=request.max_tokens,
+            max_ms=request.max_ms,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+        )
+        if settings.max_tokens + SMALLEST_PROMPT > self.capacity:
+            raise UsageProblem(
+                f"max_tokens {settings.max_tokens} leaves no room for a prompt in a context of {self.capacity}"
+            )
+        with self._lock:
+            yield from self._stream(request.gap, settings, interrupt)
+
+    def _stream(self, gap: Gap, settings: Settings, interrupt: Interrupt) -> Iterator[Chunk]:
+        clock = Clock(settings.max_ms, interrupt)
+        prompt = prompts.build(self._tokenizer, gap.prefix, gap.suffix, self.capacity - settings.max_tokens)
+        start = self._tokens.start(gap.prefix, gap.suffix)
+        tally = Tally()
+        text = ""
+        characters = codecs.getincrementaldecoder("utf-8")("replace")
+        needle = gaps.needle(gap.suffix)
+        for step in decode(
+            prompt.ids,
+            scorer=self._scorer,
+            validator=self._tokens,
+            state=start,
+            drafter=self._drafter,
+            order=_order(settings),
+            end_ids=self._tokenizer.end_ids,
+            max_tokens=settings.max_tokens,
+            width=settings.block - 1,
+            interrupt=clock,
+        ):
+            clock.stepped()
+            tally.add(step)
+            new = characters.decode(b"".join(self._tokenizer.pieces[token] or b"" for token in step.ids))
+            text += new
+            closed = text.find(needle, max(len(text) - len(new) - len(needle), 0)) if needle else -1
+            if closed < 0 and not step.stop:
+                yield Chunk(new, step)
+                continue
+            finish = "closed" if closed >= 0 else str(step.stop)
+            kept, reason = self._settle(gap, start.text, text, None if closed < 0 else closed)
+            yield Chunk(
+                new,
+                step,
+                Completion(
+                    text=kept,
+                    valid=refusal(gap.filled(kept)) is None,
+                    finish_reason=finish,
+                    reason=_and(reason, "the prompt was cut to the text nearest the gap" if prompt.cut else None),
+                    **tally.counts(),
+                    prompt_tokens=len(prompt.ids),
+                    **clock.milliseconds(tally.tokens),
+                    model=self.name,
+                    device=self.device,
+                    problems=self._validator.problems(start.text),
+                ),
+            )
+            return
+
+    def _settle(self, gap: Gap, start: Any, text: str, closed: int | None) -> tuple[str, str | None]:
+        """What of `text` is kept, and what there is to say about it."""
+        problems = self._validator.problems(start)
+
+        def parses(candidate: str) -> bool:
+            verdict = self._validator.check(start, candidate)
+            if verdict.accepted < len(candidate):
+                return False
+            if problems:
+                again = self._validator.start(gap.prefix + candidate, gap.suffix)
+                return len(self._validator.problems(again)) <= len(problems)
+            return self._validator.complete(verdict.state) and refusal(gap.filled(candidate)) is None
+
+        kept = gaps.settle(text, gap.suffix, closed, parses)
+        if kept is None:
+            ended = text + (self._validator.closing(self._validator.check(start, text).state) or "")
+            kept = ended if ended.strip() and parses(ended) else ""
+        broken = [f"the file is broken {p.side} of the gap, at {p.line}:{p.column}: {p.reason}" for p in problems[:1]]
+        nothing = [] if kept else ["nothing that the model wrote parses in its place"]
+        return kept, "; ".join(broken + nothing) or None
+
+
+class Clock:
+    """Times one request, and interrupts it when its milliseconds are over or the caller says so."""
+
+    def __init__(self, max_ms: int, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        self._begin = time.perf_counter()
+        self._deadline = self._begin + max_ms / 1000 if max_ms else float("inf")
+        self._first = self._last = 0.0
+
+    def __call__(self) -> Literal["cancelled", "time"] | None:
+        return self._interrupt() or ("time" if time.perf_counter() > self._deadline else None)
+
+    def stepped(self) -> None:
+        self._last = time.perf_counter()
+        self._first = self._first or self._last
+
+    def milliseconds(self, tokens: int) -> dict[str, float]:
+        """The timing fields of a completion."""
+        after_first = self._last - self._first
+        return {
+            "ms_first": round(1000 * (self._first - self._begin), 1),
+            "ms_total": round(1000 * (time.perf_counter() - self._begin), 1),
+            "tokens_per_second": round((tokens - 1) / after_first, 1) if tokens > 1 and after_first else 0.0,
+        }
+
+
+@dataclass
+class Tally:
+    """Adds up the steps of one request."""
+
+    tokens: int = 0
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    fallbacks: int = 0
+    avoided: int = 0
+
+    def add(self, step: Step[Any]) -> None:
+        self.tokens += len(step.ids)
+        self.passes += 1
+        self.drafted += step.drafted
+        self.accepted += step.agreed
+        self.fallbacks += step.agreed < step.drafted
+        self.avoided += step.refused
+
+    def counts(self) -> dict[str, int]:
+        """The counting fields of a completion."""
+        return asdict(self)
+
+
+def _order(settings: Settings) -> Order:
+    return Sampled(settings.temperature, settings.top_p, settings.seed) if settings.temperature > 0 else Greedy()
+
+
+def _and(*parts: str | None) -> str | None:
+    return "; ".join(part for part in parts if part) or None

@@ -1,0 +1,91 @@
+"""What a user can set: defaults, then `viable.toml`, then flags."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from platformdirs import user_config_path
+
+from assistant.errors import UsageProblem
+
+FILE_NAME = "viable.toml"
+DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that decides what a session does."""
+
+    model: str = DEFAULT_MODEL
+    """A name of the catalogue, or the path of a GGUF file or a safetensors folder."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    dtype: str = "auto"
+    """`auto`, `float32`, `bfloat16`, `int8` or `int4`: how weights are held."""
+    offline: bool = False
+    """Never use the network."""
+    context: int = 4096
+    """Tokens of prompt and answer together; the model's own limit if that is lower."""
+    max_tokens: int = 256
+    """Tokens to generate at most."""
+    max_ms: int = 0
+    """Milliseconds to generate at most; 0 means no limit."""
+    temperature: float = 0.0
+    """0 takes the best token; above 0 samples."""
+    top_p: float = 1.0
+    """Nucleus to sample from."""
+    seed: int = 0
+    """Seed of the sampling."""
+    block: int = 3
+    """Tokens of a block: one from the model's own row, the others drafted. 1 decodes token by token."""
+
+    def __post_init__(self) -> None:
+        for field, lowest in (("context", 16), ("max_tokens", 1), ("max_ms", 0), ("block", 1), ("temperature", 0)):
+            if getattr(self, field) < lowest:
+                raise UsageProblem(f"{field} must be at least {lowest}, not {getattr(self, field)}")
+        if not 0 < self.top_p <= 1:
+            raise UsageProblem(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        for field, choices in (
+            ("device", ("auto", "cpu", "cuda")),
+            ("dtype", ("auto", "float32", "bfloat16", "int8", "int4")),
+        ):
+            if getattr(self, field) not in choices:
+                raise UsageProblem(f"{field} must be one of {', '.join(choices)}, not {getattr(self, field)!r}")
+
+    def replaced(self, **changes: Any) -> Settings:
+        """A copy with those changes that are not None."""
+        return msgspec.structs.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+def load_settings(start: Path, **flags: Any) -> Settings:
+    """Defaults, then the user's file, then the nearest `viable.toml` in `start` or above it, then flags not None."""
+    values: dict[str, Any] = {}
+    for path in (user_config_path("viable") / FILE_NAME, *_nearest(start)):
+        values |= _read(path)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    return _convert(values, "settings")
+
+
+def _nearest(start: Path) -> list[Path]:
+    folder = start.resolve()
+    return next(([parent / FILE_NAME] for parent in (folder, *folder.parents) if (parent / FILE_NAME).is_file()), [])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path}: {error}") from None
+    _convert(values, str(path))
+    return values
+
+
+def _convert(values: dict[str, Any], where: str) -> Settings:
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise UsageProblem(f"{where}: {error}") from None
