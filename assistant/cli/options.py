@@ -1,0 +1,74 @@
+"""The options that the commands share: which model, how much text, how it is chosen.
+
+Each is None where it is not given, so that `viable.toml` and the defaults have their say. A command adds them with
+`@session_options` and receives them as one `Flags` in its argument `flags`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assistant.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says about the session. The fields are those of `Settings`."""
+
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    offline: bool | None = None
+    context: int | None = None
+    max_tokens: int | None = None
+    max_ms: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    block: int | None = None
+
+    def settings(self, start: Path | None = None) -> Settings:
+        """Defaults, `viable.toml` of the user and of `start` (the working folder, if None), then these."""
+        return load_settings(start or Path.cwd(), **asdict(self))
+
+
+_DEFAULT = Settings()
+
+
+def _option(name: str, metavar: str, text: str, kind: type = str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    default = getattr(_DEFAULT, name.replace("-", "_"))
+    return click.option(f"--{name}", type=kind, metavar=metavar, help=f"{text} [{default}]")
+
+
+_OPTIONS = (
+    _option("model", "NAME|PATH", "Model name, GGUF file or folder with safetensors."),
+    _option("device", "DEVICE", "auto, cpu or cuda."),
+    _option("dtype", "TYPE", "How weights are held: auto, float32, bfloat16, int8 or int4."),
+    click.option("--offline", is_flag=True, default=None, help="Never use the network."),
+    _option("context", "TOKENS", "Prompt and answer together.", int),
+    _option("max-tokens", "TOKENS", "Generate at most this much.", int),
+    _option("max-ms", "MS", "Stop after this time; 0 is no limit.", int),
+    _option("temperature", "T", "0 takes the best token, above 0 samples.", float),
+    _option("top-p", "P", "Sample from this share of the probability.", float),
+    _option("seed", "N", "Seed of the sampling.", int),
+    _option("block", "TOKENS", "Tokens proposed at a time; 1 decodes singly.", int),
+)
+_NAMES = tuple(Flags.__dataclass_fields__)
+
+
+def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the function gets them as `flags`."""
+
+    @functools.wraps(function)
+    def gathered(*args: Any, **values: Any) -> Any:
+        return function(*args, flags=Flags(**{name: values.pop(name) for name in _NAMES}), **values)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
