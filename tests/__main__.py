@@ -1,0 +1,80 @@
+"""`python -m tests`: everything that must hold before a change goes in."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("format", "lint", "types", "tests", "interpreter")
+
+
+class Stage(NamedTuple):
+    """One tool, run as `python -m …` from the repository's root."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[STAGE]...")
+@click.option("--model-tests", is_flag=True, help="Also tests that need the default model's weights.")
+@click.option("--slow", is_flag=True, help="Also tests that take longer than ten seconds.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where tensors of the tests live.")
+def main(names: tuple[str, ...], model_tests: bool, slow: bool, device: str) -> None:
+    """Run all stages, or those that are named: format, lint, types, tests, interpreter.
+
+    The last one runs the kernels' tests once more under Triton's interpreter, in a process of its own because kernels
+    are decorated for it on import. Each stage runs, whatever the one before it said; exit code 1 if any failed.
+    """
+    flags = [*["--model-tests"] * model_tests, *["--slow"] * slow]
+    pytest = ("pytest", *flags, "--device", device)
+    kernels = ("pytest", *["--slow"] * slow, "tests/kernels")
+    stages = [
+        Stage("format", ("ruff", "format", "--check", "."), {}),
+        Stage("lint", ("ruff", "check", "."), {}),
+        Stage("types", ("mypy",), {}),
+        Stage("tests", pytest, {}),
+        Stage("interpreter", kernels, {"TRITON_INTERPRET": "1"}),
+    ]
+    results = {stage.name: _run(stage) for stage in stages if stage.name in (names or NAMES)}
+    click.echo("\n" + "\n".join(f"{name:<12} {result}" for name, result in results.items()))
+    sys.exit(int(any(result.startswith("FAILED") for result in results.values())))
+
+
+def _run(stage: Stage) -> str:
+    """Run one stage; a line that says how it went."""
+    command = " ".join((*(f"{name}={value}" for name, value in stage.environment.items()), *stage.arguments))
+    click.secho(f"\n== {stage.name}: {command}", bold=True)
+    if missing := _missing(stage):
+        click.echo(missing)
+        return missing
+    begin = time.monotonic()
+    environment = os.environ | stage.environment
+    code = subprocess.run([sys.executable, "-m", *stage.arguments], cwd=ROOT, env=environment, check=False).returncode
+    seconds = time.monotonic() - begin
+    return f"passed in {seconds:.1f} s" if code == 0 else f"FAILED in {seconds:.1f} s (exit code {code})"
+
+
+def _missing(stage: Stage) -> str | None:
+    """Why a stage cannot run. A tool that is missing is a failure; a machine without Triton is none."""
+    if stage.name == "interpreter":
+        if not any(Path(ROOT, "tests", "kernels").rglob("test_*.py")):
+            return "not run: there are no tests of kernels"
+        if not importlib.util.find_spec("triton"):
+            return "not run: triton is not installed"
+    if not importlib.util.find_spec(stage.arguments[0]):
+        return f"FAILED: {stage.arguments[0]} is not installed; `pip install -e .[dev]` installs it"
+    return None
+
+
+if __name__ == "__main__":
+    main()
