@@ -2,6 +2,17 @@
 
 from validators.accept_all import AcceptAll
 from validators.contracts import Problem, Unit, Validator, Verdict
+from validators.reference import ReferenceState, ReferenceValidator
 from validators.tokens import TokenState, TokenValidator
 
-__all__ = ["AcceptAll", "Problem", "TokenState", "TokenValidator", "Unit", "Validator", "Verdict"]
+__all__ = [
+    "AcceptAll",
+    "Problem",
+    "ReferenceState",
+    "ReferenceValidator",
+    "TokenState",
+    "TokenValidator",
+    "Unit",
+    "Validator",
+    "Verdict",
+]

@@ -1,0 +1,146 @@
+"""The slow validator, by the parser of the running interpreter: what the others are compared with."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from validators.contracts import Problem, Unit, Verdict
+from validators.reference_closing import closing, readable
+from validators.reference_judge import judge, parses, refusal
+from validators.reference_lines import scan
+from validators.reference_outline import Outline, fold
+from validators.reference_units import unit_end
+
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ReferenceState:
+    """A text with a cursor in it."""
+
+    left: str
+    """Everything left of the cursor."""
+    right: str
+    """What counts of the text right of the cursor."""
+    origin: tuple[Outline, str, int]
+    """The outline and the open line at `start`, and how many characters were left of the cursor."""
+    outline: Outline
+    """Of the finished logical lines of `left`."""
+    line: str
+    """The logical line that the cursor is in, up to the cursor."""
+    problems: tuple[Problem, ...]
+
+    @cached_property
+    def kept(self) -> str:
+        """The left text without its broken parts."""
+        broken = any(problem.side == "left" for problem in self.problems)
+        return self.outline.text + self.line if broken else self.left.removeprefix("\ufeff")
+
+
+class ReferenceValidator:
+    """Judges by the parser of the running interpreter. A cost of O(open logical line) for each question.
+
+    The right-hand text has no say in what is viable; it counts in `complete` and `closing`, which are exact. Parts
+    that had to be stepped over (`problems`) are left out of both.
+    """
+
+    def start(self, prefix: str, suffix: str = "") -> ReferenceState:
+        """The state between `prefix` and `suffix`. A byte order mark at the beginning of `prefix` is passed over."""
+        outline, line, problems = self._read(prefix)
+        state = ReferenceState(prefix, "", (outline, line, len(prefix)), outline, line, problems)
+        right = readable(outline, line, suffix)
+        if right < len(suffix):
+            reason = "the text from here on is ignored: it cannot be parsed"
+            problems = (*problems, _problem("right", suffix, right, reason))
+        return replace(state, right=suffix[:right], problems=problems)
+
+    def problems(self, state: ReferenceState) -> tuple[Problem, ...]:
+        return state.problems
+
+    def check(self, state: ReferenceState, text: str) -> Verdict[ReferenceState]:
+        outline, line, judged = state.outline, state.line, len(state.line)
+        unreadable = _UNREADABLE.search(text)
+        readable = text if unreadable is None else text[: unreadable.start()]
+        reason = None if unreadable is None else "a character that no source file can contain"
+        line += readable
+        done = -judged
+        while line:
+            found = scan(line)
+            if (complaint := refusal(outline, line, found, judged)) is not None:
+                line = line[: _first_dead(outline, line, judged)]
+                reason = complaint
+                done += len(line)
+                break
+            if found.end < 0:
+                done += len(line)
+                break
+            if found.first >= 0:
+                outline = outline.after(line[: found.end])
+            done += found.end
+            line, judged = line[found.end :], 0
+        after = replace(state, left=state.left + text[:done], outline=outline, line=line)
+        return Verdict(done, after, reason)
+
+    def complete(self, state: ReferenceState) -> bool:
+        return parses(state.kept + state.right)
+
+    def closing(self, state: ReferenceState) -> str | None:
+        return closing(state.kept, state.outline, state.line, state.right)
+
+    def unit_end(self, state: ReferenceState, unit: Unit) -> bool:
+        outline, line, length = state.origin
+        return unit_end(outline, line, state.left[length:], unit)
+
+    def _read(self, prefix: str) -> tuple[Outline, str, tuple[Problem, ...]]:
+        """The outline, the open line and the problems of a left text."""
+        outline = Outline()
+        problems: list[Problem] = []
+        at = 1 if prefix.startswith("\ufeff") else 0
+        state = ReferenceState("", "", (outline, "", 0), outline, "", ())
+        while True:
+            verdict = self.check(state, prefix[at:])
+            at += verdict.accepted
+            state = verdict.state
+            if at == len(prefix):
+                return state.outline, state.line, tuple(problems)
+            problems.append(_problem("left", prefix, at, verdict.reason or ""))
+            begin = at - len(state.line)
+            resume = max(prefix.rfind("\n", begin, at), prefix.rfind("\r", begin, at)) + 1
+            if resume <= begin:
+                newline = re.compile(r"\r\n?|\n").search(prefix, at)
+                resume = newline.end() if newline else len(prefix)
+            state = replace(state, outline=_recovered(state.outline, prefix[resume:]), line="")
+            at = resume
+
+
+def _recovered(outline: Outline, rest: str) -> Outline:
+    """An outline under which the next line of `rest` can stand, whatever its indentation."""
+    found = re.compile(r"(?:[ \t\f]*(?:#[^\r\n]*)?(?:\r\n?|\n))*([ \t\f]*)").match(rest)
+    assert found is not None
+    indentation = found[1]
+    plain = Outline(flufl=outline.flufl)
+    for count in range(len(outline.levels), 0, -1):
+        levels = list(outline.levels)
+        while len(levels) > count:
+            levels = fold(levels)
+        shorter = outline._replace(levels=tuple(levels))
+        if judge(shorter.text + indentation + "pass\n") is None:
+            return shorter
+    return plain.after("if x:\n") if indentation else plain
+
+
+def _problem(side: Literal["left", "right"], text: str, offset: int, reason: str) -> Problem:
+    before = re.split(r"\r\n?|\n", text[:offset])
+    return Problem(side, offset, len(before), len(before[-1]) + 1, reason)
+
+
+def _first_dead(outline: Outline, line: str, viable: int) -> int:
+    """The longest viable beginning of `line`, given that its first `viable` characters are and all of it is not."""
+    lengths = range(viable + 1, len(line))
+    return viable + bisect.bisect_left(
+        lengths, True, key=lambda length: refusal(outline, line[:length], judged=viable) is not None
+    )

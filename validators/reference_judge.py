@@ -1,0 +1,160 @@
+"""Whether anything can follow a text, by the parser of the running interpreter.
+
+A text is judged by giving CPython the text, completed so that its last token is whole, with a backslash and a newline
+behind it: if the parser then reports anything but "incomplete input", it failed on whole tokens, and nothing that
+follows can mend them. A text is viable if one of the ways to make its last token whole is.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from validators import reference_fields
+from validators.reference_lines import NESTED_FIELDS, Scan, scan
+from validators.reference_outline import Outline
+
+_INCOMPLETE = 0x4000
+"""`codeop.PyCF_ALLOW_INCOMPLETE_INPUT`: say "incomplete input" where the tokenizer met the end of the source."""
+_OPEN = "\\\n"
+"""Behind a text: keeps the tokenizer from inventing a NEWLINE at the end of the source."""
+
+_GROW_WORD = ("", "_")
+_GROW_OPERATOR = ("", "=", "*", "*=", "/", "/=", "<", "<=", ">", ">=", ".", "..", "0")
+_GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "x0", "o0", "b0")
+_GROW_ESCAPE = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}")
+_WORDS = (*keyword.kwlist, *keyword.softkwlist)
+_PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u")
+_HALF_NAMED = re.compile(r"(?<!\\)(?:\\\\)*\\N\{[A-Za-z0-9 -]*\Z")
+
+
+def refusal(outline: Outline, line: str, found: Scan | None = None, judged: int = 0) -> str | None:
+    """Why nothing can follow that makes `outline` + `line` parse; None if something may.
+
+    `line` is at most one logical line; its first `judged` characters are known to be viable.
+    """
+    found = found or scan(line)
+    if found.dead >= 0:
+        return "a token ends where it cannot"
+    line = line if found.end < 0 else line[: found.end]
+    for begin, end in found.literals:
+        if end > judged and (complaint := literal(line[begin:end])) is not None:
+            return complaint
+    if found.first < 0:
+        return None
+    before = outline.text
+    complaints = []
+    for completed in _whole(line, found):
+        complaint = judge(before + completed)
+        if complaint is None:
+            break
+        complaints.append(complaint)
+    else:
+        return complaints[0]
+    return _open_literal(line, found)
+
+
+def _whole(line: str, found: Scan) -> Iterator[str]:
+    """The beginning of a line with its last token made whole, in every way that matters."""
+    start, open_end = found.start, "\n" + _OPEN if found.stack else "\n"
+    head = line[:start]
+    word = line[start:]
+    if found.kind == "newline":
+        yield line + (_OPEN if found.stack else "")
+    elif found.kind == "comment":
+        yield head + open_end
+    elif found.kind == "backslash":
+        yield line + "\n"
+    elif found.kind in ("string", "text"):
+        text = next(frame for frame in reversed(found.stack) if frame.kind == "text")
+        yield line[: text.start] + text.prefix + text.quote * 2 + _OPEN
+    elif found.kind == "word":
+        yield from (line + more + _OPEN for more in _GROW_WORD)
+        yield from (head + other + " " + _OPEN for other in _WORDS if other.startswith(word) and other != word)
+        prefixes = (other for other in _PREFIXES if other.startswith(word.lower()))
+        yield from (line + other[len(word) :] + '""' + _OPEN for other in prefixes)
+    elif found.kind == "number":
+        yield from (line + more + _OPEN for more in _GROW_NUMBER + _GROW_OPERATOR)
+        letters = line[len(line.rstrip("abcdefghijklmnopqrstuvwxyz")) :]
+        yield from (line + other[len(letters) :] + " " + _OPEN for other in _WORDS if other.startswith(letters))
+    elif found.kind == "operator":
+        yield from (line + more + _OPEN for more in _GROW_OPERATOR)
+    else:
+        yield line + _OPEN
+
+
+def _open_literal(line: str, found: Scan) -> str | None:
+    """Why the string that the line ends in cannot be ended; None if it can, or if there is none."""
+    texts = [frame for frame in found.stack if frame.kind == "text"]
+    if not texts or (found.kind not in ("string", "text") and not found.conversion):
+        return None
+    top = texts[-1]
+    body = line[top.run :]
+    if not NESTED_FIELDS and "f" in top.prefix.lower():
+        return reference_fields.refusal(line[top.start :], top.prefix, top.quote)
+    body = _HALF_NAMED.sub(lambda half: half[0][: half[0].rindex("N")] + "N{DIGIT ONE}", body)
+    inside = found.stack[found.stack.index(top) :]
+    closers = "}" * sum(frame.kind == "field" for frame in inside) + top.quote
+    grown = ("r", "") if found.conversion else (*_GROW_ESCAPE, "}")
+    return _any_parses(body + more + closers for more in grown)
+
+
+def _any_parses(literals: Iterable[str]) -> str | None:
+    complaint = None
+    for each in literals:
+        complaint = literal(each)
+        if complaint is None:
+            return None
+    return complaint
+
+
+@lru_cache(maxsize=1024)
+def literal(run: str) -> str | None:
+    """Why a run of string literals is none; None if it is one."""
+    outcome = _outcome(f"({run}\n)", ast.PyCF_ONLY_AST)
+    return None if outcome == "ok" else outcome
+
+
+@lru_cache(maxsize=4096)
+def judge(text: str) -> str | None:
+    """CPython's complaint about whole tokens; None if there is none, or if it gave up."""
+    outcome = _outcome(text, ast.PyCF_ONLY_AST | _INCOMPLETE)
+    return None if outcome in ("ok", "incomplete input") else outcome
+
+
+def parses(text: str) -> bool:
+    """Is `text` a whole program? False where the parser gives up."""
+    return _outcome(text, ast.PyCF_ONLY_AST) == "ok"
+
+
+def error_line(text: str) -> int | None:
+    """The line, from 1, where the parser stops; None if `text` is a whole program."""
+    try:
+        _compile(text, ast.PyCF_ONLY_AST)
+    except SyntaxError as error:
+        return error.lineno or 1
+    except (ValueError, MemoryError, RecursionError):
+        return 1
+    return None
+
+
+def _outcome(text: str, flags: int) -> str:
+    try:
+        _compile(text, flags)
+    except SyntaxError as error:
+        return error.msg
+    except ValueError as error:  # a NUL or a lone surrogate
+        return str(error)
+    except (MemoryError, RecursionError):
+        return "incomplete input"
+    return "ok"
+
+
+def _compile(text: str, flags: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compile(text, "<text>", "exec", flags, dont_inherit=True)
