@@ -1,0 +1,57 @@
+"""Grouped-query attention: H query heads share G key/value heads.
+
+Source: Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models", 2023.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.attention.span import Span
+from model.cache import LayerCache, Row
+from model.config import ModelConfig
+from model.layers import Linear, rotate
+
+# Up to so many rows, the heads of a group are stacked into one taller query: each key is then read once per group.
+STACKED_ROWS = 32
+
+
+class GroupedQueryAttention(nn.Module):
+    """Letters: H query heads, G groups, D head width, S positions seen (cached and new)."""
+
+    def __init__(self, config: ModelConfig, layer: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.heads, self.groups, self.width = config.heads, config.groups, config.head_width
+        queries, keys = self.heads * self.width, self.groups * self.width
+        self.qkv = Linear(config.width, (queries, keys, keys), config.qkv_bias, dtype)
+        self.out = Linear(queries, (config.width,), config.out_bias, dtype)
+
+    @staticmethod
+    def rows(config: ModelConfig, layer: int) -> tuple[Row, ...]:
+        """Keys and values."""
+        return (Row(config.groups, config.head_width), Row(config.groups, config.head_width))
+
+    def forward(self, x: Tensor, span: Span, cache: LayerCache | None) -> Tensor:
+        """[B, T, K] -> [B, T, K]"""
+        batch, time, _ = x.shape
+        heads = self.qkv(x).view(batch, time, -1, self.width).transpose(1, 2)  # [B, H + 2G, T, D]
+        turned = rotate(heads[:, : self.heads + self.groups], span.rotation)
+        q, k = turned[:, : self.heads], turned[:, self.heads :]
+        v = heads[:, self.heads + self.groups :]
+        if cache is not None:
+            k, v = cache.extend(span.start, k, v)
+        y = self._attend(q, k, v, span)
+        z: Tensor = self.out(y.transpose(1, 2).reshape(batch, time, -1))
+        return z
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
+        """q [B, H, T, D], k and v [B, G, S, D] -> [B, H, T, D]"""
+        if span.start == 0:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=span.time > 1, enable_gqa=True)
+        if span.time > STACKED_ROWS:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=span.causal(1), enable_gqa=True)
+        stacked = q.reshape(q.shape[0], self.groups, -1, self.width)  # [B, G, H/G·T, D]
+        mask = span.causal(self.heads // self.groups) if span.time > 1 else None
+        return F.scaled_dot_product_attention(stacked, k, v, attn_mask=mask).view(q.shape)

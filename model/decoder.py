@@ -1,0 +1,103 @@
+"""The decoder: embedding → blocks → norm → projection. Which attention and feed-forward, the config says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import attention
+from model.attention.span import Span
+from model.cache import Cache, LayerCache
+from model.config import ModelConfig
+from model.errors import ModelUsageError
+from model.feed_forward import feed_forward
+from model.layers import Embedding, Linear, RMSNorm, Rotary
+
+# Longer prompts go through the cache in pieces, so that what a pass needs besides weights and cache stays bounded.
+PIECE = 1024  # tokens
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width, config.norm_eps, dtype)
+        self.attention = attention(config.attention)(config, layer, dtype)
+        self.feed_forward_norm = RMSNorm(config.width, config.norm_eps, dtype)
+        self.feed_forward = feed_forward(config.feed_forward_at(layer))(config, dtype)
+
+    def forward(self, x: Tensor, span: Span, cache: LayerCache | None) -> Tensor:
+        """[B, T, K] -> [B, T, K]"""
+        x = x + self.attention(self.attention_norm(x), span, cache)
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        return y
+
+
+class Decoder(nn.Module):
+    """ids [B, T] -> logits [B, T, V].
+
+    Differentiable without a cache; with one, run it under `torch.inference_mode()`.
+    Activations are of `dtype`; the residual stream is of the embedding's.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = dtype
+        self.embedding: nn.Module = Embedding(config.vocab_size, config.width, dtype)
+        self.rotary = Rotary(config.rope, dtype)
+        self.blocks = nn.ModuleList(Block(config, i, dtype) for i in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps, dtype)
+        self.projection: nn.Module = Linear(config.width, (config.vocab_size,), False, dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.norm.weight.device
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [B, T] -> logits [B, T, V], without a cache."""
+        return self.head(self.hidden(ids))
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """ids [B, T] -> the residual stream after the last block, before the final norm: [B, T, K].
+
+        Positions follow those of `cache`, which takes in the new rows; without one they start at 0.
+        """
+        if ids.dim() != 2 or ids.shape[1] < 1:
+            raise ModelUsageError(f"ids of shape {list(ids.shape)}; expected [batch, time], time at least 1")
+        if cache is None:
+            return self._pass(ids, None)
+        if cache.length + ids.shape[1] > cache.max_length:
+            raise ModelUsageError(
+                f"{ids.shape[1]} tokens after {cache.length} do not fit a cache of {cache.max_length}"
+            )
+        pieces = [self._pass(piece, cache) for piece in ids.split(PIECE, dim=1)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """[..., K] -> logits [..., V]: the final norm and the projection."""
+        logits: Tensor = self.projection(self.norm(hidden))
+        return logits
+
+    def new_cache(self, max_length: int, batch: int = 1) -> Cache:
+        """An empty cache for `max_length` positions."""
+        if max_length > self.config.context_length:
+            raise ModelUsageError(
+                f"a cache of {max_length} positions; the model was made for {self.config.context_length}"
+            )
+        kind = attention(self.config.attention)
+        rows = [kind.rows(self.config, layer) for layer in range(self.config.layers)]
+        return Cache(rows, max_length, batch, self.dtype, self.device)
+
+    def _pass(self, ids: Tensor, cache: Cache | None) -> Tensor:
+        start, time = (cache.length if cache else 0), ids.shape[1]
+        positions = torch.arange(start, start + time, device=self.device)
+        span = Span(start, time, self.rotary(positions))
+        layers = cache.layers if cache else [None] * len(self.blocks)
+        x: Tensor = self.embedding(ids)
+        for block, layer in zip(self.blocks, layers, strict=True):
+            x = block(x, span, layer)
+        if cache:
+            cache.length += time
+        return x
