@@ -6,13 +6,19 @@ see every line end as "\\n"; inserted text gets the line end that the file uses.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.errors import UsageProblem, ViableError
+from validators.contracts import Problem
 
 CURSOR_MARK = "<CURSOR>"
 """Marks the place to complete inside a file's text."""
+BYTE_ORDER_MARK = "\ufeff"
+"""May stand before the first line of a file. Python and editors do not count it as a character of that line."""
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,20 @@ class Gap:
         lines = self.prefix.split("\n")
         return len(lines), len(lines[-1]) + 1
 
+    def place(self, problem: Problem) -> tuple[int, int]:
+        """Line and column in the file of a problem, which counts from the start of its side's text."""
+        if problem.side == "left":
+            return problem.line, problem.column
+        line, column = self.position
+        return line + problem.line - 1, problem.column + (column - 1 if problem.line == 1 else 0)
+
     def filled(self, text: str) -> str:
         """The whole file with `text` in the gap, in the file's own line ends."""
-        return self.left + with_line_end(text, self.line_end) + self.right
+        inserted = with_line_end(text, self.line_end)
+        if "\r\n" in (self.left[-1:] + inserted[:1], inserted[-1:] + self.right[:1]):
+            # In a file of mixed line ends the new one and its neighbour would become a single one.
+            inserted = with_line_end(text, "\r\n")
+        return self.left + inserted + self.right
 
 
 def with_line_end(text: str, end: str) -> str:
@@ -82,28 +99,16 @@ def decode(data: bytes, name: str) -> str:
 
 def gap_at(text: str, line: int, column: int) -> Gap:
     """Split `text` at a line and column, both from 1, column in characters; one past the last character is allowed."""
-    lines = text.splitlines(keepends=True) if text else [""]
-    lines = _rejoined(lines)
-    if lines[-1].endswith(("\n", "\r")):
-        lines.append("")
-    if not 1 <= line <= len(lines):
-        raise UsageProblem(f"line {line} is outside the file, which has {len(lines)} lines")
-    width = len(lines[line - 1].rstrip("\r\n"))
+    starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
+    if not 1 <= line <= len(starts):
+        raise UsageProblem(f"line {line} is outside the file, which has {_count(len(starts), 'line')}")
+    begin = starts[line - 1]
+    if line == 1:
+        begin += text.startswith(BYTE_ORDER_MARK)
+    width = len(_LINE_END.split(text[begin:], maxsplit=1)[0])
     if not 1 <= column <= width + 1:
-        raise UsageProblem(f"column {column} is outside line {line}, which has {width} characters")
-    offset = sum(len(before) for before in lines[: line - 1]) + column - 1
-    return Gap(text[:offset], text[offset:])
-
-
-def _rejoined(lines: list[str]) -> list[str]:
-    """Lines as Python counts them: str.splitlines also splits at form feeds and other separators."""
-    joined: list[str] = []
-    for line in lines:
-        if joined and not joined[-1].endswith(("\n", "\r")):
-            joined[-1] += line
-        else:
-            joined.append(line)
-    return joined
+        raise UsageProblem(f"column {column} is outside line {line}, which has {_count(width, 'character')}")
+    return _split(text, begin + column - 1)
 
 
 def gap_at_mark(text: str) -> Gap:
@@ -111,4 +116,17 @@ def gap_at_mark(text: str) -> Gap:
     left, _, right = text.partition(CURSOR_MARK)
     if CURSOR_MARK in right:
         raise UsageProblem(f"the text has {text.count(CURSOR_MARK)} {CURSOR_MARK} marks; one is needed")
-    return Gap(left, right)
+    return _split(left + right, len(left))
+
+
+def _split(text: str, offset: int) -> Gap:
+    """Split at an offset, or where that lies inside "\\r\\n" or before a byte order mark, beside it."""
+    if offset == 0:
+        offset += text.startswith(BYTE_ORDER_MARK)
+    elif text[offset - 1 : offset + 1] == "\r\n":
+        offset -= 1
+    return Gap(text[:offset], text[offset:])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

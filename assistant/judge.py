@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import warnings
 
+from assistant.document import BYTE_ORDER_MARK
+
 
 def refusal(text: str) -> str | None:
-    """Why `ast.parse` of the running interpreter refuses `text`, as `line:column: reason`; None if it accepts."""
+    """Why `ast.parse` of the running interpreter refuses `text`, as `line:column: reason`; None if it accepts.
+
+    A byte order mark is passed over, as Python does when it reads a file.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ast.parse(text)
+            ast.parse(text.removeprefix(BYTE_ORDER_MARK))
         except SyntaxError as error:
             return f"{error.lineno or 1}:{error.offset or 1}: {error.msg}"
         except (ValueError, RecursionError, MemoryError) as error:

@@ -175,7 +175,10 @@ class Session:
         if kept is None:
             ended = text + (self._validator.closing(self._validator.check(start, text).state) or "")
             kept = ended if ended.strip() and parses(ended) else ""
-        broken = [f"the file is broken {p.side} of the gap, at {p.line}:{p.column}: {p.reason}" for p in problems[:1]]
+        broken = [
+            f"the file is broken {p.side} of the gap, at {':'.join(map(str, gap.place(p)))}: {p.reason}"
+            for p in problems[:1]
+        ]
         nothing = [] if kept else ["nothing that the model wrote parses in its place"]
         return kept, "; ".join(broken + nothing) or None
 
