@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +9,7 @@ from typing import Literal
 
 from validators.contracts import Problem, Unit, Verdict
 from validators.reference_closing import closing, readable
-from validators.reference_judge import judge, parses, refusal
-from validators.reference_lines import scan
+from validators.reference_judge import feed, judge, parses
 from validators.reference_outline import Outline, fold
 from validators.reference_units import unit_end
 
@@ -62,28 +60,13 @@ class ReferenceValidator:
         return state.problems
 
     def check(self, state: ReferenceState, text: str) -> Verdict[ReferenceState]:
-        outline, line, judged = state.outline, state.line, len(state.line)
-        unreadable = _UNREADABLE.search(text)
-        readable = text if unreadable is None else text[: unreadable.start()]
-        reason = None if unreadable is None else "a character that no source file can contain"
-        line += readable
-        done = -judged
-        while line:
-            found = scan(line)
-            if (complaint := refusal(outline, line, found, judged)) is not None:
-                line = line[: _first_dead(outline, line, judged)]
-                reason = complaint
-                done += len(line)
-                break
-            if found.end < 0:
-                done += len(line)
-                break
-            if found.first >= 0:
-                outline = outline.after(line[: found.end])
-            done += found.end
-            line, judged = line[found.end :], 0
-        after = replace(state, left=state.left + text[:done], outline=outline, line=line)
-        return Verdict(done, after, reason)
+        readable = text
+        reason = None
+        if unreadable := _UNREADABLE.search(text):
+            readable, reason = text[: unreadable.start()], "a character that no source file can contain"
+        fed = feed(state.outline, state.line, readable)
+        after = replace(state, left=state.left + text[: fed.accepted], outline=fed.outline, line=fed.line)
+        return Verdict(fed.accepted, after, fed.complaint or reason)
 
     def complete(self, state: ReferenceState) -> bool:
         return parses(state.kept + state.right)
@@ -136,11 +119,3 @@ def _recovered(outline: Outline, rest: str) -> Outline:
 def _problem(side: Literal["left", "right"], text: str, offset: int, reason: str) -> Problem:
     before = re.split(r"\r\n?|\n", text[:offset])
     return Problem(side, offset, len(before), len(before[-1]) + 1, reason)
-
-
-def _first_dead(outline: Outline, line: str, viable: int) -> int:
-    """The longest viable beginning of `line`, given that its first `viable` characters are and all of it is not."""
-    lengths = range(viable + 1, len(line))
-    return viable + bisect.bisect_left(
-        lengths, True, key=lambda length: refusal(outline, line[:length], judged=viable) is not None
-    )

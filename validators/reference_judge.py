@@ -13,23 +13,67 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from validators import reference_fields
 from validators.reference_lines import NESTED_FIELDS, Scan, scan
 from validators.reference_outline import Outline
 
-_INCOMPLETE = 0x4000
+INCOMPLETE = 0x4000
 """`codeop.PyCF_ALLOW_INCOMPLETE_INPUT`: say "incomplete input" where the tokenizer met the end of the source."""
+OPEN_ENDED = "incomplete input"
 _OPEN = "\\\n"
 """Behind a text: keeps the tokenizer from inventing a NEWLINE at the end of the source."""
 
 _GROW_WORD = ("", "_")
 _GROW_OPERATOR = ("", "=", "*", "*=", "/", "/=", "<", "<=", ">", ">=", ".", "..", "0")
 _GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "x0", "o0", "b0")
-_GROW_ESCAPE = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}")
+_GROW_TEXT = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}", "}", "r")
 _WORDS = (*keyword.kwlist, *keyword.softkwlist)
 _PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u")
 _HALF_NAMED = re.compile(r"(?<!\\)(?:\\\\)*\\N\{[A-Za-z0-9 -]*\Z")
+
+
+class Fed(NamedTuple):
+    """The outcome of reading more text."""
+
+    accepted: int
+    """Characters of the text that something can follow."""
+    outline: Outline
+    line: str
+    """The open logical line after exactly those."""
+    complaint: str | None
+    """About the character after them; None if there is none."""
+
+
+def feed(outline: Outline, line: str, text: str) -> Fed:
+    """Read `text` behind finished logical lines with this outline and the open line `line`, which is viable."""
+    rest, judged, accepted = line + text, len(line), -len(line)
+    while rest:
+        found = scan(rest)
+        complaint = refusal(outline, rest, found, judged)
+        if complaint is not None:
+            dead = _first_dead(outline, rest if found.end < 0 else rest[: found.end], judged)
+            return Fed(accepted + dead, outline, rest[:dead], complaint)
+        if found.end < 0:
+            return Fed(accepted + len(rest), outline, rest, None)
+        if found.first >= 0:
+            outline = outline.after(rest[: found.end])
+        accepted += found.end
+        rest, judged = rest[found.end :], 0
+    return Fed(accepted, outline, "", None)
+
+
+def _first_dead(outline: Outline, line: str, viable: int) -> int:
+    """The length of the longest viable beginning of `line`, which is longer than `viable` - 1 and not all of it."""
+    dead = len(line)
+    while dead - viable > 1:
+        middle = (viable + dead) // 2
+        if refusal(outline, line[:middle], judged=viable) is None:
+            viable = middle
+        else:
+            dead = middle
+    return viable
 
 
 def refusal(outline: Outline, line: str, found: Scan | None = None, judged: int = 0) -> str | None:
@@ -93,23 +137,30 @@ def _open_literal(line: str, found: Scan) -> str | None:
     if not texts or (found.kind not in ("string", "text") and not found.conversion):
         return None
     top = texts[-1]
-    body = line[top.run :]
+    before, text = line[top.run : top.start], line[top.start :]
     if not NESTED_FIELDS and "f" in top.prefix.lower():
-        return reference_fields.refusal(line[top.start :], top.prefix, top.quote)
-    body = _HALF_NAMED.sub(lambda half: half[0][: half[0].rindex("N")] + "N{DIGIT ONE}", body)
+        return reference_fields.refusal(
+            text,
+            top.prefix,
+            top.quote,
+            lambda text, closers: _any_literal(before + text, _GROW_TEXT, closers),
+            lambda inside: refusal(Outline(), inside),
+        )
     inside = found.stack[found.stack.index(top) :]
     closers = "}" * sum(frame.kind == "field" for frame in inside) + top.quote
-    grown = ("r", "") if found.conversion else (*_GROW_ESCAPE, "}")
-    return _any_parses(body + more + closers for more in grown)
+    return _any_literal(before + text, ("r", "") if found.conversion else _GROW_TEXT, closers)
 
 
-def _any_parses(literals: Iterable[str]) -> str | None:
-    complaint = None
-    for each in literals:
-        complaint = literal(each)
+def _any_literal(text: str, grown: Iterable[str], closers: str) -> str | None:
+    """Why no growth of the last character and these closers make string literals of `text`; None if one does."""
+    text = _HALF_NAMED.sub(lambda half: half[0][: half[0].rindex("N")] + "N{DIGIT ONE}", text)
+    complaints = []
+    for more in grown:
+        complaint = literal(text + more + closers)
         if complaint is None:
             return None
-    return complaint
+        complaints.append(complaint)
+    return complaints[0]
 
 
 @lru_cache(maxsize=1024)
@@ -122,8 +173,10 @@ def literal(run: str) -> str | None:
 @lru_cache(maxsize=4096)
 def judge(text: str) -> str | None:
     """CPython's complaint about whole tokens; None if there is none, or if it gave up."""
-    outcome = _outcome(text, ast.PyCF_ONLY_AST | _INCOMPLETE)
-    return None if outcome in ("ok", "incomplete input") else outcome
+    outcome = _outcome(text, ast.PyCF_ONLY_AST | INCOMPLETE)
+    if outcome in ("ok", OPEN_ENDED):
+        return None
+    return "invalid syntax" if "EOF" in outcome or "never closed" in outcome else outcome
 
 
 def parses(text: str) -> bool:
@@ -150,7 +203,7 @@ def _outcome(text: str, flags: int) -> str:
     except ValueError as error:  # a NUL or a lone surrogate
         return str(error)
     except (MemoryError, RecursionError):
-        return "incomplete input"
+        return OPEN_ENDED
     return "ok"
 
 

@@ -31,10 +31,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _BODY = {
-    "'": re.compile(r"[^'\\\r\n]*+(?:\\(?:\r\n|[\s\S])[^'\\\r\n]*+)*+"),
-    '"': re.compile(r'[^"\\\r\n]*+(?:\\(?:\r\n|[\s\S])[^"\\\r\n]*+)*+'),
-    "'''": re.compile(r"[^'\\]*+(?:(?:\\[\s\S]|'(?!''))[^'\\]*+)*+"),
-    '"""': re.compile(r'[^"\\]*+(?:(?:\\[\s\S]|"(?!""))[^"\\]*+)*+'),
+    "'": re.compile(r"[^'\\\r\n]*(?:\\(?:\r\n|[\s\S])[^'\\\r\n]*)*"),
+    '"': re.compile(r'[^"\\\r\n]*(?:\\(?:\r\n|[\s\S])[^"\\\r\n]*)*'),
+    "'''": re.compile(r"[^'\\]*(?:(?:\\[\s\S]|'(?!''))[^'\\]*)*"),
+    '"""': re.compile(r'[^"\\]*(?:(?:\\[\s\S]|"(?!""))[^"\\]*)*'),
 }
 _PLAIN = re.compile(r"[^{}\\\r\n'\"]+")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
@@ -164,6 +164,8 @@ def scan(line: str) -> Scan:
             conversion = bool(stack) and stack[-1].kind == "field" and line[begin:at] == "!"
         else:
             conversion = conversion and stack[-1].kind == "field" and line[begin - 1] == "!"
+    if stack and stack[-1].kind in ("text", "spec") and kind != "string":
+        kind = "text"
     return Scan(-1, dead, kind, start, tuple(stack), tuple(literals), first, conversion)
 
 
