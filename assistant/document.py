@@ -21,6 +21,16 @@ BYTE_ORDER_MARK = "\ufeff"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
+class NotSource(ViableError):
+    """The bytes are no text that Python would read."""
+
+    def __init__(self, name: str, line: int, column: int, reason: str) -> None:
+        super().__init__(f"{name}:{line}:{column}: {reason}")
+        self.line = line
+        self.column = column
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Gap:
     """The text left and right of a cursor, as it stands in the file."""
@@ -84,17 +94,21 @@ def read_text(path: Path) -> str:
     return decode(data, str(path))
 
 
-def decode(data: bytes, name: str) -> str:
-    """UTF-8 to text; `name` says in errors where the bytes come from."""
+def decode(data: bytes, name: str, encoding: str = "utf-8") -> str:
+    """Bytes to text; `name` says in errors where the bytes come from. Raises NotSource."""
     try:
-        text = data.decode()
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ViableError(f"{name}:{line}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+        called = "UTF-8" if encoding.startswith("utf-8") else encoding
+        reason = f"not {called}: byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise NotSource(name, *_place(data[: error.start].decode(encoding, "replace")), reason) from None
     if (offset := text.find("\0")) >= 0:
-        line = text.count("\n", 0, offset) + 1
-        raise ViableError(f"{name}:{line}: holds a NUL character, which no Python source may")
+        raise NotSource(name, *_place(text[:offset]), "holds a NUL character, which no Python source may")
     return text
+
+
+def _place(left: str) -> tuple[int, int]:
+    return Gap(left, "").position
 
 
 def gap_at(text: str, line: int, column: int) -> Gap:

@@ -1,0 +1,113 @@
+"""`viable validate`: the first place from which nothing valid can follow, file by file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assistant.document import NotSource
+from assistant.errors import UsageProblem
+from assistant.examine import Finding, examine, read_source
+from assistant.progress import Progress
+from validators import ReferenceValidator
+from validators.contracts import Validator
+
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+STDIN = "-"
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE|FOLDER]...")
+@click.option("--version", "version", metavar="3.N", default=RUNNING, show_default=True, help="Which Python's grammar.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, the valid ones too.")
+def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
+    """Say where Python files stop being valid.
+
+    \b
+    viable validate app.py             app.py:12:9: invalid syntax
+    viable validate src tests          every *.py below these folders
+    git show HEAD:app.py | viable validate
+    viable validate src --json | jq 'select(.valid | not)'
+
+    The place is the first one from which nothing valid can follow, whatever comes after it. A file
+    that only ends too early is told with a text that would close it. Files are read, never run, and
+    a file is valid if `ast.parse` accepts it: a `return` outside a function passes.
+
+    Exit code 0 if all are valid, 1 if one is not, 2 if one could not be read.
+    """
+    validator = _validator(version)
+    if not files:
+        if sys.stdin.isatty():
+            raise UsageProblem("name files or folders, or pipe a file in; `viable validate --help` shows how")
+        files = (STDIN,)
+    paths = list(_expanded(files))
+    kinds: Counter[str] = Counter()
+    with Progress(len(paths), "files") as progress:
+        for path in paths:
+            try:
+                finding = _examine(path, validator, running=version == RUNNING)
+            except OSError as error:
+                kinds["missing"] += 1
+                progress.say(f"viable: {path}: {(error.strerror or str(error)).lower()}", err=True)
+            else:
+                kinds[finding.kind if finding else "valid"] += 1
+                for line in _lines(path, finding, as_json):
+                    progress.say(line)
+            progress.advance()
+    if len(paths) != 1:
+        click.echo(_summary(kinds), err=True)
+    return 2 if kinds["missing"] else 1 if kinds.total() > kinds["valid"] else 0
+
+
+def _validator(version: str) -> Validator[Any]:
+    if version != RUNNING:
+        raise UsageProblem(f"--version {version} is not known: this is Python {RUNNING}")
+    return ReferenceValidator()
+
+
+def _expanded(names: Iterable[str]) -> Iterator[str]:
+    """Files as they are, folders as the *.py below them, sorted. Hidden folders and virtual environments are left."""
+    for name in names:
+        if name == STDIN or not os.path.isdir(name):
+            yield name
+            continue
+        for folder, inner, files in os.walk(name):
+            inner[:] = sorted(i for i in inner if i[0] != "." and not Path(folder, i, "pyvenv.cfg").exists())
+            yield from (os.path.join(folder, file) for file in sorted(files) if file.endswith(".py"))
+
+
+def _examine(name: str, validator: Validator[Any], *, running: bool) -> Finding | None:
+    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    try:
+        text = read_source(data, name)
+    except NotSource as problem:
+        return Finding("unreadable", problem.line, problem.column, problem.reason)
+    return examine(text, validator, running=running)
+
+
+def _lines(name: str, finding: Finding | None, as_json: bool) -> Iterator[str]:
+    name = "<stdin>" if name == STDIN else name
+    if as_json:
+        fields = finding._asdict() if finding else dict.fromkeys(Finding._fields)
+        yield json.dumps({"file": name, "valid": finding is None, **fields}, ensure_ascii=False)
+    elif finding:
+        yield _printable(f"{name}:{finding.line}:{finding.column}: {finding.reason}")
+
+
+def _printable(text: str) -> str:
+    """One line that does nothing to a terminal, whatever a file is called or holds."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _summary(kinds: Counter[str]) -> str:
+    told = [
+        f"{kinds[kind]} {kind}" for kind in ("valid", "invalid", "unfinished", "unreadable", "missing") if kinds[kind]
+    ]
+    return f"{kinds.total()} files: {', '.join(told) or 'none'}"
