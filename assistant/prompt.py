@@ -28,9 +28,14 @@ def build(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> Prompt
     left, right = tokenizer.encode(prefix), tokenizer.encode(suffix)
     if fim is None or not right:
         kept = left[-budget:]
-        return Prompt(tuple(kept or [tokenizer.start_id]), len(kept) < len(left))
+        return Prompt(tuple(kept or [_document_start(tokenizer)]), len(kept) < len(left))
     room = budget - 3
     right_room = min(len(right), max(int(room * RIGHT_SHARE), room - len(left)))
     left_kept, right_kept = left[max(len(left) - (room - right_room), 0) :], right[:right_room]
     cut = len(left_kept) < len(left) or len(right_kept) < len(right)
     return Prompt((fim.prefix, *left_kept, fim.suffix, *right_kept, fim.middle), cut)
+
+
+def _document_start(tokenizer: Tokenizer) -> int:
+    """An empty text begins where a document does: behind the token that ends the one before."""
+    return tokenizer.specials.get("<|endoftext|>", min(tokenizer.end_ids))

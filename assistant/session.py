@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import torch
 
 import model
 from assistant import gap as gaps
@@ -15,13 +18,15 @@ from assistant import prompt as prompts
 from assistant import store
 from assistant.completion import Completion, Request
 from assistant.document import Gap
-from assistant.errors import UsageProblem
+from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
 from model.engine import Drafter, Greedy, Interrupt, LookupDraft, NoDraft, Order, Sampled, Step, decode, never
 from model.engine.scorer import CachedScorer
-from validators import PythonValidator, TokenValidator
+from validators import ReferenceValidator, TokenValidator
 from validators.contracts import Validator
+
+log = logging.getLogger(__name__)
 
 SMALLEST_PROMPT = 8
 """Tokens that a prompt must have room for."""
@@ -54,14 +59,29 @@ class Cancel:
 def open_session(settings: Settings) -> Session:
     """Find, load and join what the settings name."""
     found = store.resolve(settings.model, offline=settings.offline)
+    try:
+        decoder = model.load(found.path, device=_device(settings.device), dtype=settings.dtype)
+        tokenizer = model.load_tokenizer(found.path)
+    except model.ModelError as error:
+        raise ViableError(str(error)) from error
     return Session(
         settings,
         found.name,
-        model.load(found.path, device=settings.device, dtype=settings.dtype),
-        model.load_tokenizer(found.path),
-        PythonValidator(),
+        decoder,
+        tokenizer,
+        ReferenceValidator(),
         LookupDraft() if settings.block > 1 else NoDraft(),
     )
+
+
+def _device(wanted: str) -> str:
+    """Where to compute. `auto` takes a GPU where there is one and says what it took; `cuda` insists."""
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise ViableError("no CUDA device is usable here; --device cpu or auto computes on the processor")
+    chosen = ("cuda" if there else "cpu") if wanted == "auto" else wanted
+    log.info("computing on %s (device: %s)", chosen, wanted)
+    return chosen
 
 
 class Session:
@@ -150,7 +170,9 @@ class Session:
                     reason=_and(reason, "the prompt was cut to the text nearest the gap" if prompt.cut else None),
                     **tally.counts(),
                     prompt_tokens=len(prompt.ids),
-                    **clock.milliseconds(tally.tokens),
+                    ms_first=clock.ms_first,
+                    ms_total=clock.ms_total,
+                    tokens_per_second=clock.rate(tally.tokens - tally.first),
                     model=self.name,
                     device=self.device,
                     problems=self._validator.problems(start.text),
@@ -199,20 +221,28 @@ class Clock:
         self._last = time.perf_counter()
         self._first = self._first or self._last
 
-    def milliseconds(self, tokens: int) -> dict[str, float]:
-        """The timing fields of a completion."""
-        after_first = self._last - self._first
-        return {
-            "ms_first": round(1000 * (self._first - self._begin), 1),
-            "ms_total": round(1000 * (time.perf_counter() - self._begin), 1),
-            "tokens_per_second": round((tokens - 1) / after_first, 1) if tokens > 1 and after_first else 0.0,
-        }
+    @property
+    def ms_first(self) -> float:
+        """Milliseconds to the end of the first pass, prompt included."""
+        return round(1000 * (self._first - self._begin), 1)
+
+    @property
+    def ms_total(self) -> float:
+        """Milliseconds until now."""
+        return round(1000 * (time.perf_counter() - self._begin), 1)
+
+    def rate(self, tokens: int) -> float:
+        """Tokens per second over the passes after the first, which gave `tokens`."""
+        spent = self._last - self._first
+        return round(tokens / spent, 1) if spent else 0.0
 
 
 @dataclass
 class Tally:
     """Adds up the steps of one request."""
 
+    first: int = 0
+    """Tokens of the first pass."""
     tokens: int = 0
     passes: int = 0
     drafted: int = 0
@@ -221,6 +251,7 @@ class Tally:
     avoided: int = 0
 
     def add(self, step: Step[Any]) -> None:
+        self.first = self.first if self.passes else len(step.ids)
         self.tokens += len(step.ids)
         self.passes += 1
         self.drafted += step.drafted
@@ -230,7 +261,9 @@ class Tally:
 
     def counts(self) -> dict[str, int]:
         """The counting fields of a completion."""
-        return asdict(self)
+        counts = asdict(self)
+        del counts["first"]
+        return counts
 
 
 def _order(settings: Settings) -> Order:
