@@ -174,7 +174,7 @@ def _hint(name: str, names: Iterable[str]) -> str:
     by_folded = {known_name.casefold(): known_name for known_name in names}
     close = difflib.get_close_matches(name.casefold(), by_folded, cutoff=0.5)
     # "qwen" is a fair way to ask for a long name, though the ratio calls it far off.
-    close = close or [folded for folded in by_folded if name.casefold() in folded]
+    close = close or [folded for folded in by_folded if name and name.casefold() in folded]
     if close:
         return f"did you mean {' or '.join(by_folded[folded] for folded in close)}?"
     return "`viable models list` shows those that are known"

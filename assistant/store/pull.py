@@ -105,5 +105,7 @@ def _make_sure_of_room(slot: Slot, source: Source) -> None:
 
 
 def _kept(slot: Slot) -> str:
-    done, size = length(slot.part), slot.model.size
-    return f"{size_text(done)} of {size_text(size)} are kept; `viable models pull {slot.model.name}` goes on from there"
+    done, size = size_text(length(slot.part)), size_text(slot.model.size)
+    if not length(slot.part):
+        return "nothing had arrived yet"
+    return f"{done} of {size} are kept; `viable models pull {slot.model.name}` goes on from there"

@@ -6,6 +6,7 @@ The store only knows the protocols; a terminal, a log and an editor's progress b
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -68,10 +69,16 @@ class Console:
             return
         from tqdm import tqdm
 
-        with tqdm(
-            desc=what, total=total, initial=start, unit="B", unit_scale=True, file=self.stream, dynamic_ncols=True
-        ) as bar:
+        shape = {"ncols": _columns(self.stream), "nrows": 24}  # tqdm's own look draws nothing on a 0 x 0 terminal
+        with tqdm(desc=what, total=total, initial=start, unit="B", unit_scale=True, file=self.stream, **shape) as bar:
             yield _Bar(bar.update, start)
+
+
+def _columns(stream: TextIO) -> int:
+    """Width for a bar; 79 where the terminal does not know, as inside some other programs."""
+    with contextlib.suppress(OSError):
+        return (os.get_terminal_size(stream.fileno()).columns or 80) - 1
+    return 79
 
 
 class _Bar:

@@ -144,7 +144,7 @@ class Slot:
 
     def _write_notices(self) -> None:
         model = self.model
-        sources = "".join(f"  {source.label}\n" for source in model.sources)
+        sources = "".join(f"  {source.origin}\n" for source in model.sources)
         self._write(
             self.folder / "ABOUT.txt",
             f"{model.file}\n\n{model.credit or 'Author not stated.'}\nLicence: {model.licence}\n"

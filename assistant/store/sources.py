@@ -6,6 +6,7 @@ interrupted download goes on where it stopped, and a second source goes on where
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,11 @@ class Source(Protocol):
     @property
     def label(self) -> str:
         """What people call it."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Where exactly the file is, for the notice kept beside it."""
         ...
 
     def room(self) -> int:
@@ -51,6 +57,12 @@ def length(part: Path) -> int:
         return part.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def cut(part: Path, size: int) -> None:
+    """Drop what `part` has beyond `size` bytes."""
+    if length(part) > size:
+        os.truncate(part, size)
 
 
 def one_line(text: object, limit: int = 200) -> str:

