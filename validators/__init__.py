@@ -2,12 +2,14 @@
 
 from validators.accept_all import AcceptAll
 from validators.contracts import Problem, Unit, Validator, Verdict
+from validators.python import PythonValidator
 from validators.reference import ReferenceState, ReferenceValidator
 from validators.tokens import TokenState, TokenValidator
 
 __all__ = [
     "AcceptAll",
     "Problem",
+    "PythonValidator",
     "ReferenceState",
     "ReferenceValidator",
     "TokenState",

@@ -1,0 +1,128 @@
+"""Indentation and the order of compound statements' parts: which logical line may stand where.
+
+A ``Block`` is an open block with everything around it, as an immutable chain. It knows what its last line was, so it
+knows whether an ``else`` may follow, a handler must, or a body is still missing.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CONTEXTS", "REQUIRED", "Block", "root"]
+
+# What the last line of a block was -> the rules that its next line may follow.
+CONTEXTS: dict[str, tuple[str, ...]] = {
+    "statement": ("line",),
+    "if": ("line", "elif_line", "else_line"),
+    "loop": ("line", "else_line"),
+    "try": ("except_line", "except_star_line", "finally_line"),
+    "except": ("line", "except_line", "try_else_line", "finally_line"),
+    "except_star": ("line", "except_star_line", "try_else_line", "finally_line"),
+    "try_else": ("line", "finally_line"),
+    "decorator": ("decorated",),
+    "match": ("case_line",),
+    "case": ("case_line",),
+}
+# Contexts in which the block cannot end.
+REQUIRED = {"try", "decorator", "match"}
+# Outcome of a line -> context behind it; the others are 'statement'.
+_AFTER = {
+    "if": "if", "elif": "if", "loop": "loop", "try": "try", "except": "except", "except_star": "except_star",
+    "try_else": "try_else", "decorator": "decorator", "case": "case",
+}  # fmt: skip
+MOST_INDENTS = 99
+
+
+class Block:
+    """``column`` and ``tabbed`` (a tab counted as one) of its lines; ``body``: context of the block that must open."""
+
+    __slots__ = ("_after", "_inner", "body", "column", "context", "depth", "parent", "tabbed")
+
+    def __init__(self, column: int, tabbed: int, context: str, body: str, parent: Block | None) -> None:
+        self.column = column
+        self.tabbed = tabbed
+        self.context = context
+        self.body = body
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent else 0
+        self._after: dict[str, Block] = {}
+        self._inner: dict[tuple[int, int, str], Block] = {}
+
+    def after(self, outcome: str) -> Block | None:
+        """The block once a line with this ``$outcome`` has ended; None where that line may open no further block."""
+        found = self._after.get(outcome)
+        if found is None:
+            kind = outcome[1:].rstrip("+")
+            body = ""
+            if outcome.endswith("+"):
+                if self.depth >= MOST_INDENTS:
+                    return None
+                body = "match" if kind == "match" else "statement"
+            found = self.with_context(_AFTER.get(kind, "statement"), body)
+            self._after[outcome] = found
+        return found
+
+    def with_context(self, context: str, body: str) -> Block:
+        key = f"{context}/{body}"
+        found = self._after.get(key)
+        if found is None:
+            owner = self._owner()
+            found = owner._after.get(key)
+            if found is None:
+                found = Block(self.column, self.tabbed, context, body, self.parent)
+                found._after[""] = owner
+                owner._after[key] = found
+            self._after[key] = found
+        return found
+
+    def _owner(self) -> Block:
+        """The variant of this block that keeps the others, so that equal variants are the same object."""
+        return self._after.get("", self)
+
+    def inner(self, column: int, tabbed: int, context: str) -> Block:
+        key = (column, tabbed, context)
+        found = self._inner.get(key)
+        if found is None:
+            found = self._inner[key] = Block(column, tabbed, context, "", self)
+        return found
+
+    def at(self, column: int, tabbed: int) -> tuple[Block | None, str]:
+        """The block that a line with this indentation belongs to; None and the reason where there is none."""
+        if self.body:
+            if column <= self.column:
+                return None, "expected an indented block"
+            if tabbed <= self.tabbed:
+                return None, "inconsistent use of tabs and spaces in indentation"
+            return self.with_context(self.context, "").inner(column, tabbed, self.body), ""
+        if column > self.column:
+            return None, "unexpected indent"
+        block = self
+        while column < block.column and block.parent is not None:
+            if block.context in REQUIRED:
+                return None, block.missing()
+            block = block.parent
+        if column != block.column:
+            return None, "unindent does not match any outer indentation level"
+        if tabbed != block.tabbed:
+            return None, "inconsistent use of tabs and spaces in indentation"
+        return block, ""
+
+    def closed(self) -> bool:
+        """Whether the file may end here."""
+        if self.body:
+            return False
+        block: Block | None = self
+        while block is not None:
+            if block.context in REQUIRED:
+                return False
+            block = block.parent
+        return True
+
+    def missing(self) -> str:
+        return {
+            "try": "expected 'except' or 'finally' block",
+            "decorator": "expected a class or function after the decorator",
+        }.get(self.context, "expected a 'case' block")
+
+
+def root() -> Block:
+    """The module's own block."""
+    return Block(0, 0, "statement", "", None)

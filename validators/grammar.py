@@ -1,0 +1,166 @@
+"""The grammar of Python 3.8 to 3.14 as data: logical lines, statements, expressions, patterns.
+
+Notation: ``'x'`` is a keyword or operator, an upper-case word a terminal of the scanner, ``$word`` an outcome (what the
+line was, read after its NEWLINE), a lower-case word a rule; ``_word`` is inlined where it is used. ``{3.9..}``,
+``{..3.9}`` and ``{3.10..3.12}`` in front of an alternative keep it for those versions only. A rule that is marked with
+``%`` is a list whose items end in ',' and whose last ',' may be left out.
+
+The rules say what ``ast.parse`` accepts, so every target, argument and parameter rule that CPython checks while it
+parses is a nonterminal here. Written after the language reference and CPython's parser; left recursion is a loop,
+precedence inside one operand chain is left out because only recognition counts.
+"""
+
+from __future__ import annotations
+
+__all__ = ["GRAMMAR", "HEADERS"]
+
+# Compound-statement headers: kind -> text before ':'. A line of the kind either carries its body or opens a block.
+HEADERS = {
+    "if": "'if' _named",
+    "elif": "'elif' _named",
+    "else": "'else'",
+    "loop": "'while' _named | ['async'] 'for' star_targets 'in' _iterables",
+    "with": "['async'] 'with' with_items",
+    "def": "['async'] 'def' NAME [{3.12..} type_params] '(' params ')' ['->' expression]",
+    "class": "'class' NAME [{3.12..} type_params] ['(' arguments ')']",
+    "try": "'try'",
+    "except": "'except' [expression ['as' NAME]] | {3.14..} 'except' expressions",
+    "except_star": "'except' '*' expression ['as' NAME] | {3.14..} 'except' '*' expressions",
+    "try_else": "'else'",
+    "finally": "'finally'",
+    "case": "'case' patterns ['if' _named]",
+}
+
+_STATEMENTS = """
+line: simple_line | if_line | loop_line | with_line | def_line | class_line | try_line | decorator_line
+    | {3.10..} match_line
+decorated: def_line | class_line | decorator_line
+match_line: 'match' subject ':' NEWLINE $match+
+decorator_line: '@' _decorator NEWLINE $decorator
+_decorator: {..3.8} dotted_name ['(' arguments ')'] | {3.9..} _named
+simple_line: _simple_statements NEWLINE $simple
+_simple_statements: statement (';' statement)* [';']
+
+statement: expression_statement | 'return' [star_expressions] | 'raise' [expression ['from' expression]]
+    | 'pass' | 'break' | 'continue' | 'del' del_targets | 'assert' expression [',' expression]
+    | 'global' NAME (',' NAME)* | 'nonlocal' NAME (',' NAME)* | import_statement
+    | {3.12..} 'type' NAME [type_params] '=' expression
+expression_statement: star_expressions | yield_expression
+    | single_target (':' expression ['=' _right] | AUGASSIGN _augmented)
+    | star_targets '=' (star_targets '=')* _right
+_right: yield_expression | star_expressions
+_augmented: yield_expression | {..3.8} expressions | {3.9..} star_expressions
+_iterables: {..3.8} expressions | {3.9..} star_expressions
+
+import_statement: 'import' _dotted_as (',' _dotted_as)* | 'from' ('.' | '...')* dotted_name 'import' _imported
+    | 'from' ('.' | '...') ('.' | '...')* 'import' _imported
+_dotted_as: dotted_name ['as' NAME]
+dotted_name: NAME ('.' NAME)*
+_imported: '*' | '(' _name_as (',' _name_as)* [','] ')' | _name_as (',' _name_as)*
+_name_as: NAME ['as' NAME]
+
+with_items: _with_item (',' _with_item)* | {3.9..} '(' _with_item (',' _with_item)* [','] ')'
+_with_item: expression ['as' _with_target]
+_with_target: {..3.8} target | {3.9..} star_target
+
+params%: ( (_p ',')+ '/' ',' (_p ',')* (_d ',')* | (_p ',')* (_d ',')+ '/' ',' (_d ',')* | (_p ',')* (_d ',')* )
+    [ '*' _v ',' (_p ',' | _d ',')* ['**' _p ','] | '*' ',' (_p ',' | _d ',')+ ['**' _p ','] | '**' _p ',' ]
+_p: NAME [':' expression]
+_d: _p '=' expression
+_v: _p | {3.11..} NAME ':' '*' bitor
+lambda_params%: ( (NAME ',')+ '/' ',' (NAME ',')* (_ld ',')* | (NAME ',')* (_ld ',')+ '/' ',' (_ld ',')*
+    | (NAME ',')* (_ld ',')* )
+    [ '*' NAME ',' (NAME ',' | _ld ',')* ['**' NAME ','] | '*' ',' (NAME ',' | _ld ',')+ ['**' NAME ',']
+    | '**' NAME ',' ]
+_ld: NAME '=' expression
+type_params: '[' _type_param (',' _type_param)* [','] ']'
+_type_param: NAME [':' expression] [{3.13..} '=' expression] | '*' NAME [{3.13..} '=' _star_expression]
+    | '**' NAME [{3.13..} '=' expression]
+"""
+
+_EXPRESSIONS = """
+expressions: expression (',' expression)* [',']
+star_expressions: _star_expression (',' _star_expression)* [',']
+_star_expression: '*' bitor | expression
+yield_expression: 'yield' 'from' expression | 'yield' [star_expressions]
+_named: NAME ':=' expression | expression
+expression: _disjunction ['if' _disjunction 'else' expression] | 'lambda' lambda_params ':' expression
+disjunction: _disjunction
+_disjunction: _inversion (('and' | 'or') _inversion)*
+_inversion: ('not')* _operand ((_arithmetic | _comparison) _operand)*
+bitor: _operand (_arithmetic _operand)*
+_arithmetic: '|' | '^' | '&' | '<<' | '>>' | '+' | '-' | '*' | '/' | '//' | '%' | '@' | '**'
+_comparison: '<' | '>' | '==' | '>=' | '<=' | '!=' | 'in' | 'not' 'in' | 'is' ['not']
+_operand: ('+' | '-' | '~')* ['await'] (NAME | _other_atom) _trailer*
+_trailer: '.' NAME | '(' [arguments | _generator] ')' | '[' slices ']'
+_other_atom: NUMBER | IMAGINARY | strings | '...' | 'None' | 'True' | 'False'
+    | '(' [group] ')' | '[' [list_items] ']' | '{' [set_items | dict_items] '}'
+
+group: yield_expression | _named [ for_ifs | (',' _star_named)* [','] ] | '*' bitor (',' _star_named)+ [',']
+    | '*' bitor ',' | {..3.8} '*' bitor
+list_items: _star_named (',' _star_named)* [','] | _named for_ifs
+_star_named: '*' bitor | _named
+set_items: _set_item (',' _set_item)* [','] | _set_element for_ifs
+_set_item: '*' bitor | _set_element
+_set_element: {..3.8} expression | {3.9..} _named
+dict_items: _pair (',' _pair)* [','] | expression ':' expression for_ifs
+_pair: expression ':' expression | '**' bitor
+for_ifs: _for_if _for_if*
+_for_if: ['async'] 'for' star_targets 'in' disjunction ('if' _condition)*
+_condition: disjunction | {..3.8} 'lambda' lambda_params ':' _condition_body
+_condition_body: disjunction
+slices: _slice (',' _slice)* [',']
+_slice: [expression] ':' [expression] [':' [expression]] | {..3.9} expression | {3.10..} _named
+    | {3.11..} '*' expression
+
+arguments%: (_positional ',')* (_keyword ',')* (_double ',')*
+_positional: '*' expression | _named
+_keyword: NAME '=' expression | '*' expression
+_double: NAME '=' expression | '**' expression
+_generator: {..3.8} expression for_ifs | {3.9..} _named for_ifs
+
+star_targets: star_target (',' star_target)* [',']
+star_target: ['*'] target
+target: _reference | '(' target ')' | '(' [target_tuple] ')' | '[' [star_targets] ']' | {..3.8} '(' '*' target ')'
+target_tuple: star_target ',' [star_target (',' star_target)* [',']]
+single_target: _reference | '(' single_target ')'
+_reference: NAME [reference_tail] | _other_atom reference_tail
+reference_tail: _trailer* ('.' NAME | '[' slices ']')
+del_targets: _del_item (',' _del_item)* [',']
+_del_item: del_target | {..3.8} '*' del_target
+del_target: _reference | '(' del_target ')' | {..3.8} '(' '*' del_target ')'
+    | '(' [del_targets] ')' | '[' [del_targets] ']'
+
+strings: (STRING | _f_string) (STRING | _f_string)* | BYTES BYTES* | {3.14..} _t_string _t_string*
+_f_string: FSTRING field* FSTRING_END
+_t_string: TSTRING field* FSTRING_END
+field: 'f{' _field_value ['='] ['f!' CONVERSION] ['f:' field*] 'f}'
+_field_value: {..3.11} group | {3.12..} yield_expression | {3.12..} star_expressions
+"""
+
+_PATTERNS = """
+subject: _star_named ',' [_star_named (',' _star_named)* [',']] | _named
+patterns: _maybe_star ',' [_maybe_stars] | pattern
+_maybe_stars: _maybe_star (',' _maybe_star)* [',']
+_maybe_star: '*' NAME | pattern
+pattern: _closed ('|' _closed)* ['as' CAPTURE]
+_closed: _literal | '_' | CAPTURE ('.' NAME)* ['(' class_arguments ')']
+    | '(' [pattern | group_pattern] ')' | '[' [_maybe_stars] ']' | '{' mapping '}'
+group_pattern: _maybe_star ',' [_maybe_stars]
+_literal: ['-'] NUMBER [('+' | '-') IMAGINARY] | ['-'] IMAGINARY | strings | 'None' | 'True' | 'False'
+class_arguments%: (pattern ',')* (NAME '=' pattern ',')*
+mapping%: (_key ':' pattern ',')* ['**' CAPTURE ',']
+_key: _literal | NAME '.' NAME ('.' NAME)*
+"""
+
+
+def _headers() -> str:
+    lines = []
+    for kind, head in HEADERS.items():
+        alternatives = " | ".join(f"{way} _{kind}_rest" for way in head.split(" | "))
+        lines.append(f"{kind}_line: {alternatives}")
+        lines.append(f"_{kind}_rest: ':' (NEWLINE ${kind}+ | _simple_statements NEWLINE ${kind})")
+    return "\n".join(lines)
+
+
+GRAMMAR = _STATEMENTS + _EXPRESSIONS + _PATTERNS + _headers()

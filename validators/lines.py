@@ -1,0 +1,84 @@
+"""The scanner's values: where a logical line stands (``Line``) and the brackets around it (``Frame``). All interned."""
+
+from __future__ import annotations
+
+from validators.literals import StringKind
+from validators.machine import Node
+
+__all__ = ["CODE", "COMMENT", "CONVERSION", "LITERAL", "SKIP", "START", "STRING", "Frame", "Line"]
+
+START = 0  # inside the indentation of a line
+CODE = 1  # between tokens, or in a name, number or operator (``part``)
+STRING = 2  # in a string; ``detail`` is its kind
+LITERAL = 3  # in the literal text of an f-string or of a format specification
+COMMENT = 4
+CONVERSION = 5  # after the '!' of a replacement field
+SKIP = 6  # in a line that is already known to be broken
+
+
+class Frame:
+    """An open bracket: '(', '[', '{', an f-string ('f'), its replacement field ('r') or that one's format ('s').
+
+    ``depth``: open brackets as CPython counts them; ``strings``: f-strings that are open; ``fields``: replacement
+    fields open in the innermost f-string; ``kind``: that f-string; ``closed``: characters that enclosing f-strings
+    keep out of expressions (before 3.12).
+    """
+
+    __slots__ = ("children", "closed", "depth", "fields", "kind", "opener", "parent", "strings")
+
+    def __init__(
+        self,
+        opener: str,
+        parent: Frame | None,
+        kind: StringKind | None,
+        depth: int,
+        strings: int,
+        fields: int,
+        closed: str,
+    ) -> None:
+        self.opener = opener
+        self.parent = parent
+        self.kind = kind
+        self.depth = depth
+        self.strings = strings
+        self.fields = fields
+        self.closed = closed
+        self.children: dict[tuple[str, StringKind | None], Frame] = {}
+
+    def push(self, opener: str, kind: StringKind | None, nested: bool) -> Frame:
+        """The frame inside this one. ``nested``: f-strings are part of the token stream (3.12 and later)."""
+        key = (opener, kind)
+        found = self.children.get(key)
+        if found is not None:
+            return found
+        depth, strings, fields, closed = self.depth, self.strings, self.fields, self.closed
+        inner = self.kind
+        if opener == "f":
+            strings, fields, inner = strings + 1, 0, kind
+        elif opener == "r":
+            fields += 1
+            depth = depth + 1 if nested else 1
+            if not nested and inner is not None:
+                closed += "\\" + ("" if inner.triple else inner.quote + "\r\n")
+        elif opener != "s":
+            depth += 1
+        frame = Frame(opener, self, inner, depth, strings, fields, closed)
+        self.children[key] = frame
+        return frame
+
+
+class Line:
+    """A place in a logical line. ``node``: the parser after all finished tokens; ``part``: the unfinished token.
+
+    ``frame`` is the innermost open bracket (its ``parent`` None stands for none open). ``detail`` depends on ``kind``.
+    """
+
+    __slots__ = ("detail", "frame", "kind", "memo", "node", "part")
+
+    def __init__(self, kind: int, node: Node | None, frame: Frame, part: str, detail: object) -> None:
+        self.kind = kind
+        self.node = node
+        self.frame = frame
+        self.part = part
+        self.detail = detail
+        self.memo: dict[str, tuple[int, Line, str | None]] = {}

@@ -1,0 +1,171 @@
+"""A nondeterministic top-down parser whose configurations are interned values.
+
+A configuration is a set of stacks of rule states (what is still needed, the next thing on top). The set is kept as a
+trie from the top: a node maps each top state to the node of what lies below it. Stacks that differ only below share
+their top, so one step costs the number of different tops, however deep the brackets are. This is the graph-structured
+stack of generalised parsing (Lang 1974; Tomita 1985) turned top-down and made a value.
+"""
+
+from __future__ import annotations
+
+from validators.rules import Rules, Version
+
+__all__ = ["Machine", "Node"]
+
+_NAMES = ("NAME", "'match'", "'case'", "'type'", "'_'")
+_CAPTURES = ("NAME", "'match'", "'case'", "'type'")
+# Interned nodes kept before the table is dropped; states that are held stay valid, only sharing starts afresh.
+_MOST_NODES = 60_000
+
+
+class Node:
+    """A set of parser stacks. ``items``: (rule state on top, the stacks below it); ``empty``: the empty stack is in it.
+
+    Nodes are interned: equal sets are the same object. ``steps`` and ``accepts`` are memos.
+    """
+
+    __slots__ = ("accepts", "cost", "empty", "items", "steps")
+
+    def __init__(self, items: tuple[tuple[int, Node], ...], empty: bool) -> None:
+        self.items = items
+        self.empty = empty
+        self.steps: dict[int, Node | None] = {}
+        self.accepts = -1
+        self.cost = -1
+
+
+class Machine:
+    """Steps configurations over terminals, which are small integers; a set of terminals is a bit mask."""
+
+    def __init__(self, version: Version) -> None:
+        self.rules = Rules(version)
+        self.index: dict[str, int] = {}
+        self.spelling: list[str] = []
+        self.steps_computed = 0
+        self._nodes: dict[tuple[tuple[tuple[int, Node], ...], bool], Node] = {}
+        self._moves: dict[int, dict[int, tuple[tuple[int, ...], ...]]] = {}
+        self._first: dict[int, int] = {}
+        self._nullable: dict[int, bool] = {}
+        self.bottom = self._node((), True)
+        for name in ("NAME", "NEWLINE"):
+            self.terminal(name)
+
+    def terminal(self, spelling: str) -> int:
+        """The number of a terminal as the grammar spells it ("'if'", 'NAME')."""
+        number = self.index.get(spelling)
+        if number is None:
+            number = self.index[spelling] = len(self.spelling)
+            self.spelling.append(spelling)
+        return number
+
+    def mask(self, *spellings: str) -> int:
+        bits = 0
+        for spelling in spellings:
+            bits |= 1 << self.terminal(spelling)
+        return bits
+
+    def entry(self, *rules: str) -> Node:
+        """The configuration that needs one of ``rules`` and then nothing."""
+        return self.union([self._node(((self.rules.start(rule), self.bottom),), False) for rule in rules])
+
+    def step(self, node: Node, terminal: int) -> Node | None:
+        """The configuration after ``terminal``; None where it cannot come next."""
+        try:
+            return node.steps[terminal]
+        except KeyError:
+            pass
+        self.steps_computed += 1
+        results: list[Node] = []
+        todo = [node]
+        for current in todo:
+            for state, below in current.items:
+                for pushed in self.moves(state).get(terminal, ()):
+                    after = below
+                    for symbol in pushed:
+                        after = self._node(((symbol, after),), False)
+                    results.append(after)
+                if self._nullable[state] and below not in todo:
+                    todo.append(below)
+        result = self.union(results) if results else None
+        node.steps[terminal] = result
+        return result
+
+    def accepts(self, node: Node) -> int:
+        """The terminals that can come next, as a mask."""
+        if node.accepts < 0:
+            bits = 0
+            todo = [node]
+            for current in todo:
+                for state, below in current.items:
+                    self.moves(state)
+                    bits |= self._first[state]
+                    if self._nullable[state] and below not in todo:
+                        todo.append(below)
+            node.accepts = bits
+        return node.accepts
+
+    def union(self, nodes: list[Node]) -> Node:
+        first = nodes[0]
+        if len(nodes) == 1 or all(node is first for node in nodes):
+            return first
+        tops: dict[int, list[Node]] = {}
+        empty = False
+        for node in nodes:
+            empty = empty or node.empty
+            for state, below in node.items:
+                under = tops.setdefault(state, [])
+                if below not in under:
+                    under.append(below)
+        items = tuple((state, self.union(tops[state])) for state in sorted(tops))
+        return self._node(items, empty)
+
+    def _node(self, items: tuple[tuple[int, Node], ...], empty: bool) -> Node:
+        key = (items, empty)
+        node = self._nodes.get(key)
+        if node is None:
+            if len(self._nodes) > _MOST_NODES:
+                self._nodes.clear()
+                self._nodes[(), True] = self.bottom
+            node = self._nodes[key] = Node(items, empty)
+        return node
+
+    def nullable(self, state: int) -> bool:
+        self.moves(state)
+        return self._nullable[state]
+
+    def moves(self, state: int) -> dict[int, tuple[tuple[int, ...], ...]]:
+        """For each terminal that ``state`` can begin with: what to push instead of it, each lowest first."""
+        found = self._moves.get(state)
+        if found is not None:
+            return found
+        rules = self.rules
+        table: dict[int, set[tuple[int, ...]]] = {}
+        nullable = rules.accepting[state]
+        for symbol, after in rules.edges[state].items():
+            rest = (after,) if rules.edges[after] else ()
+            if not rules.is_rule(symbol):
+                for terminal in self._spellings(symbol):
+                    table.setdefault(terminal, set()).add(rest)
+                continue
+            start = rules.start(symbol)
+            for terminal, pushes in self.moves(start).items():
+                table.setdefault(terminal, set()).update(rest + pushed for pushed in pushes)
+            if self._nullable[start]:
+                for terminal, pushes in self.moves(after).items():
+                    table.setdefault(terminal, set()).update(pushes)
+                nullable = nullable or self._nullable[after]
+        frozen = {terminal: tuple(sorted(pushes)) for terminal, pushes in table.items()}
+        self._moves[state] = frozen
+        self._nullable[state] = nullable
+        bits = 0
+        for terminal in frozen:
+            bits |= 1 << terminal
+        self._first[state] = bits
+        return frozen
+
+    def _spellings(self, symbol: str) -> tuple[int, ...]:
+        if symbol == "NAME":
+            return tuple(self.terminal(name) for name in _NAMES)
+        if symbol == "CAPTURE":
+            return tuple(self.terminal(name) for name in _CAPTURES)
+        return (self.terminal(symbol),)

@@ -1,0 +1,67 @@
+"""The validator of Python source text: ``PythonValidator``."""
+
+from __future__ import annotations
+
+import sys
+
+from validators.blocks import Block, root
+from validators.contracts import Problem, Verdict
+from validators.lines import CODE, COMMENT, START, Line
+from validators.machine import Machine
+from validators.scanner import Scanner
+
+__all__ = ["PythonValidator", "State"]
+
+
+class State:
+    """A place in a text. Compare with ``is``: the same place in the same text is the same object."""
+
+    __slots__ = ("block", "line", "problems")
+
+    def __init__(self, line: Line, block: Block, problems: tuple[Problem, ...]) -> None:
+        self.line = line
+        self.block = block
+        self.problems = problems
+
+
+class PythonValidator:
+    def __init__(self, version: tuple[int, int] | None = None, level: str = "syntax") -> None:
+        self.version = version or (sys.version_info[0], sys.version_info[1])
+        self.machine = Machine(self.version)
+        self.scanner = Scanner(self.machine)
+        self.root = root()
+        self._states: dict[object, State] = {}
+
+    def _state(self, line: Line, block: Block, problems: tuple[Problem, ...]) -> State:
+        key = (line, block, problems)
+        state = self._states.get(key)
+        if state is None:
+            if len(self._states) > 100_000:
+                self._states.clear()
+            state = self._states[key] = State(line, block, problems)
+        return state
+
+    def start(self, prefix: str, suffix: str = "") -> State:
+        accepted, line, block, reason = self.scanner.run(self.scanner.start_line, self.root, prefix)
+        problems: tuple[Problem, ...] = ()
+        if reason is not None:
+            problems = (Problem("left", accepted, 0, 0, reason),)
+        return self._state(line, block, problems)
+
+    def problems(self, state: State) -> tuple[Problem, ...]:
+        return state.problems
+
+    def check(self, state: State, text: str) -> Verdict[State]:
+        accepted, line, block, reason = self.scanner.run(state.line, state.block, text)
+        return Verdict(accepted, self._state(line, block, state.problems), reason)
+
+    def complete(self, state: State) -> bool:
+        line, block = state.line, state.block
+        if line.kind not in (START, CODE, COMMENT) or line.part[:1] == "\\":
+            return False
+        if line.kind == START and isinstance(line.detail, tuple) and line.detail[3]:
+            return False
+        if (line.kind == COMMENT and line.node is None) or line.kind == START:
+            return block.closed()
+        _, _, after, reason = self.scanner.run(line, block, "\n")
+        return reason is None and after.closed() and line.frame is self.scanner.top
