@@ -10,7 +10,7 @@ import click
 from assistant.errors import UsageProblem, ViableError
 from assistant.store.catalogue import DEFAULT, find, known
 from assistant.store.pull import pull as fetch
-from assistant.store.report import Console, size_text
+from assistant.store.report import Console, Reporter, size_text
 from assistant.store.slot import Slot, State
 from assistant.store.sources import length
 
@@ -125,14 +125,22 @@ def verify_models(names: tuple[str, ...]) -> None:
         name = slot.model.name
         if slot.state() in absent:
             problems.append(f"{name} is not here; `viable models pull {name}` fetches it")
-        elif problem := slot.check(report):
-            with slot.lock(report):
-                aside = slot.set_aside()
-            problems.append(f"{problem}; moved to {aside.name}; `viable models pull {name}` fetches it anew")
+        elif problem := _verify(slot, report):
+            problems.append(f"{problem}; `viable models pull {name}` fetches it anew")
         else:
             click.echo(f"{name}: sha256 is right ({size_text(slot.model.size)})")
     if problems:
         raise ViableError("; ".join(problems))
+
+
+def _verify(slot: Slot, report: Reporter) -> str | None:
+    """What is wrong with the file, which is then moved aside; None if nothing is."""
+    if slot.check(report) is None:
+        return None
+    with slot.lock(report):
+        # Once more, now that nobody can replace it meanwhile.
+        problem = slot.check(report)
+        return problem and f"{problem}; moved to {slot.set_aside().name}"
 
 
 @command.command("path")

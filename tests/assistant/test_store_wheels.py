@@ -224,6 +224,21 @@ def test_an_interrupt_stops_pip_too(part: Path, tmp_path: Path) -> None:
     assert [path for path in files_below(part.parent) if path.suffix == ".whl"] == []
 
 
+@pytest.mark.parametrize(
+    ("pieces", "room"),
+    [
+        ([(10, 10)], 10),  # (piece, wheel): both at once
+        ([(10, 3)], 3),  # well packed
+        ([(10, 12)], 14),  # twice the wheel is more than wheel and piece
+        ([(10, 10), (10, 10), (4, 4)], 6),  # the second one is the peak: 10 + 2 * 10 of 24
+        ([(10, 1), (10, 1)], 1),
+    ],
+)
+def test_the_room_needed_is_one_wheel_at_its_worst_moment(pieces: list[tuple[int, int]], room: int) -> None:
+    rows = (Piece("p", wheel, "", "m", size, "") for size, wheel in pieces)
+    assert Wheels("1", tuple(rows)).room() == room
+
+
 def test_progress_follows_what_pip_has_written(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     assert wheels._largest(tmp_path) == 0
