@@ -21,7 +21,7 @@ from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
-from model.engine import Drafter, Greedy, Interrupt, LookupDraft, NoDraft, Order, Sampled, Step, decode, never
+from model.engine import Drafter, Fixed, Greedy, Interrupt, LookupDraft, NoDraft, Order, Sampled, Step, decode, never
 from model.engine.scorer import CachedScorer
 from validators import ReferenceValidator, TokenValidator
 from validators.contracts import Validator
@@ -147,7 +147,7 @@ class Session:
             order=_order(settings),
             end_ids=self._tokenizer.end_ids,
             max_tokens=settings.max_tokens,
-            width=settings.block - 1,
+            window=Fixed(settings.block - 1),
             interrupt=clock,
         ):
             clock.stepped()

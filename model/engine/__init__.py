@@ -1,16 +1,21 @@
 """The decoding loop and its parts: ids in, steps out. It knows no text and no grammar."""
 
-from model.engine.contracts import Draft, Drafter, Scorer, Step, Stop, Validator
+from model.engine.accept import Accept, trusting, verified
+from model.engine.contracts import Draft, Drafter, Scorer, Step, Stop, Validator, Window
 from model.engine.drafters import LookupDraft, NoDraft
 from model.engine.loop import Interrupt, decode, never
 from model.engine.order import Greedy, Order, Sampled
+from model.engine.window import Fixed, Moving, moving
 
 __all__ = [
+    "Accept",
     "Draft",
     "Drafter",
+    "Fixed",
     "Greedy",
     "Interrupt",
     "LookupDraft",
+    "Moving",
     "NoDraft",
     "Order",
     "Sampled",
@@ -18,6 +23,10 @@ __all__ = [
     "Step",
     "Stop",
     "Validator",
+    "Window",
     "decode",
+    "moving",
     "never",
+    "trusting",
+    "verified",
 ]

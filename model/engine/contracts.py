@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from model.engine.order import Order
 
@@ -72,6 +72,19 @@ class Scorer(Protocol):
         ...
 
 
+class Window(Protocol):
+    """How many tokens are drafted. A value: each step gives the next one."""
+
+    @property
+    def width(self) -> int:
+        """Tokens to propose for the next pass."""
+        ...
+
+    def after(self, step: Step[Any]) -> Window:
+        """The window after a pass."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Step(Generic[S]):
     """What one pass gave."""
@@ -87,7 +100,7 @@ class Step(Generic[S]):
     viable: int = 0
     """How many of those the validator let through to be scored."""
     agreed: int = 0
-    """How many of those the model would have chosen itself."""
+    """How many of those were kept."""
     refused: int = 0
     """Tokens that the model preferred and the validator refused: each an error avoided."""
     stop: Stop | None = None

@@ -8,7 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.engine import Drafter, Greedy, LookupDraft, NoDraft, Order, Sampled, Step, Stop, Validator, decode
+from model.engine import (
+    Accept,
+    Drafter,
+    Fixed,
+    Greedy,
+    LookupDraft,
+    NoDraft,
+    Order,
+    Sampled,
+    Step,
+    Stop,
+    Validator,
+    Window,
+    decode,
+    moving,
+    trusting,
+    verified,
+)
 from tests.engine.toy import Brackets, PerfectDraft, RandomDraft, ToyScorer
 from validators import AcceptAll
 
@@ -34,6 +51,8 @@ def run(
     max_tokens: int = 40,
     capacity: int = 10_000,
     prompt: list[int] = PROMPT,
+    window: Window | None = None,
+    accept: Accept = verified,
 ) -> tuple[list[int], Stop | None, list[Step], ToyScorer]:
     scorer = ToyScorer(VOCABULARY, seed, capacity)
     steps = list(
@@ -46,7 +65,8 @@ def run(
             order=order,
             end_ids=END,
             max_tokens=max_tokens,
-            width=width,
+            window=window or Fixed(width),
+            accept=accept,
         )
     )
     return [token for step in steps for token in step.ids], steps[-1].stop, steps, scorer
@@ -96,10 +116,10 @@ def test_the_prompt_is_computed_once_and_never_again_when_it_grows() -> None:
     scorer = ToyScorer(VOCABULARY, 1)
     arguments = {"scorer": scorer, "validator": AcceptAll(), "state": None, "drafter": NoDraft(), "order": Greedy()}
     prompt = [token % 11 + 1 for token in range(1300)]
-    list(decode(prompt, **arguments, end_ids=(), max_tokens=3, width=0))
+    list(decode(prompt, **arguments, end_ids=(), max_tokens=3, window=Fixed(0)))
     assert scorer.computed == 1300 + 2
     before = scorer.computed
-    list(decode([*prompt, 7], **arguments, end_ids=(), max_tokens=1, width=0))
+    list(decode([*prompt, 7], **arguments, end_ids=(), max_tokens=1, window=Fixed(0)))
     assert scorer.computed - before <= 2
 
 
@@ -122,7 +142,7 @@ def test_an_interrupt_stops_before_the_next_pass_even_in_the_prompt() -> None:
         order=Greedy(),
         end_ids=(),
         max_tokens=5,
-        width=2,
+        window=Fixed(2),
         interrupt=lambda: next(answers),
     )
     assert step.stop == "cancelled" and scorer.computed == 1024
@@ -143,3 +163,36 @@ def test_nothing_viable_is_a_dead_end_and_counts_every_refusal() -> None:
 def test_an_empty_prompt_is_the_callers_mistake() -> None:
     with pytest.raises(ValueError, match="no token"):
         run(NoDraft(), Greedy(), (AcceptAll(), None), 0, prompt=[])
+
+
+@given(seeds, orders, validators, st.integers(0, 3), st.integers(3, 32))
+@settings(max_examples=60, deadline=None)
+def test_a_moving_window_changes_the_passes_and_not_the_text(
+    seed: int, order: Order, validator, narrowest: int, widest: int
+) -> None:
+    truth = plain(ToyScorer(VOCABULARY, seed), order, *validator, 40)
+    for drafter in (LookupDraft(), RandomDraft(VOCABULARY, seed), PerfectDraft(PROMPT + truth)):
+        ids, _, steps, _ = run(drafter, order, validator, seed, window=moving(narrowest, widest))
+        assert ids == truth
+        assert all(step.drafted <= widest for step in steps)
+
+
+def test_a_window_widens_while_all_is_kept_and_narrows_when_not() -> None:
+    window = moving(2, 16)
+    widths = []
+    for agreed in (2, 4, 8, 16, 16, 5, 0, 2):
+        widths.append(window.width)
+        window = window.after(Step(drafted=window.width, agreed=agreed))
+    assert widths == [2, 4, 8, 16, 16, 16, 5, 2]
+    assert window.width == 4
+    assert window.after(Step(drafted=0)) == window
+
+
+@given(seeds, validators)
+@settings(max_examples=40, deadline=None)
+def test_trusting_keeps_every_viable_draft_and_stays_viable(seed: int, validator) -> None:
+    ids, _, steps, _ = run(RandomDraft(VOCABULARY, seed), Greedy(), validator, seed, accept=trusting)
+    assert validator[0].accept_block(validator[1], ids)[0] == len(ids)
+    assert all(step.agreed == step.viable for step in steps)
+    truth, *_ = run(NoDraft(), Greedy(), validator, seed)
+    assert run(NoDraft(), Greedy(), validator, seed, accept=trusting)[0] == truth
