@@ -29,7 +29,7 @@ _GROW_WORD = ("", "_")
 _GROW_OPERATOR = ("", "=", "*", "*=", "/", "/=", "<", "<=", ">", ">=", ".", "..", "0")
 _GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "x0", "o0", "b0")
 _GROW_TEXT = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}", "}", "r")
-_WORDS = (*keyword.kwlist, *keyword.softkwlist)
+_WORDS = (*keyword.kwlist, "case", "match", "type")
 _PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u")
 _HALF_NAMED = re.compile(r"(?<!\\)(?:\\\\)*\\N\{[A-Za-z0-9 -]*\Z")
 
@@ -166,22 +166,22 @@ def _any_literal(text: str, grown: Iterable[str], closers: str) -> str | None:
 @lru_cache(maxsize=1024)
 def literal(run: str) -> str | None:
     """Why a run of string literals is none; None if it is one."""
-    outcome = _outcome(f"({run}\n)", ast.PyCF_ONLY_AST)
-    return None if outcome == "ok" else outcome
+    result = outcome(f"({run}\n)", ast.PyCF_ONLY_AST)
+    return None if result == "ok" else result
 
 
 @lru_cache(maxsize=4096)
 def judge(text: str) -> str | None:
     """CPython's complaint about whole tokens; None if there is none, or if it gave up."""
-    outcome = _outcome(text, ast.PyCF_ONLY_AST | INCOMPLETE)
-    if outcome in ("ok", OPEN_ENDED):
+    result = outcome(text, ast.PyCF_ONLY_AST | INCOMPLETE)
+    if result in ("ok", OPEN_ENDED):
         return None
-    return "invalid syntax" if "EOF" in outcome or "never closed" in outcome else outcome
+    return "invalid syntax" if "EOF" in result or "never closed" in result else result
 
 
 def parses(text: str) -> bool:
     """Is `text` a whole program? False where the parser gives up."""
-    return _outcome(text, ast.PyCF_ONLY_AST) == "ok"
+    return outcome(text, ast.PyCF_ONLY_AST) == "ok"
 
 
 def error_line(text: str) -> int | None:
@@ -195,7 +195,7 @@ def error_line(text: str) -> int | None:
     return None
 
 
-def _outcome(text: str, flags: int) -> str:
+def outcome(text: str, flags: int) -> str:
     try:
         _compile(text, flags)
     except SyntaxError as error:

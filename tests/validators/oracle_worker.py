@@ -1,0 +1,106 @@
+"""What a persistent interpreter runs for the tests: it parses texts and says how far they are viable.
+
+Runs on every Python from 3.8 on, and in Pyodide. Frames are a length (4 bytes, big-endian) and that much JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import struct
+import sys
+import types
+import warnings
+
+warnings.simplefilter("ignore")
+
+_DECIDED = (
+    *(
+        "invalid syntax",
+        "unindent does not match",
+        "unexpected indent",
+        "inconsistent use of tabs",
+        "too many",
+        "invalid character",
+    ),
+    *(
+        "literal",
+        "invalid token",
+        "can only contain ASCII",
+        "mix bytes",
+        "closing parenthesis",
+        "unmatched",
+        "unicode error",
+    ),
+)
+"""Before 3.11 a parser that has met the end of the source may complain about an unfinished construct as well. What it
+says in these words is about finished tokens; everything else leaves it open whether something can follow."""
+
+
+def load(package):
+    """The reference's judgement, from the directory `package`, without the package around it: it needs 3.11."""
+    module = types.ModuleType("validators")
+    module.__path__ = [package]
+    sys.modules["validators"] = module
+    from validators import reference_judge
+
+    if sys.version_info < (3, 11):
+        reference_judge.outcome = _outcome_before_311
+    return reference_judge
+
+
+def _outcome_before_311(text, flags):
+    try:
+        compile(text, "<text>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    except SyntaxError as error:
+        if flags == ast.PyCF_ONLY_AST:
+            return error.msg
+        if "EOF" in error.msg:
+            return "incomplete input"
+        decided = sys.version_info < (3, 9) or any(word in error.msg for word in _DECIDED)
+        return error.msg if decided else "incomplete input"
+    except ValueError as error:
+        return str(error)
+    except (MemoryError, RecursionError):
+        return "incomplete input"
+    return "ok"
+
+
+def parse(text):
+    """None if `ast.parse` accepts `text` (without its byte order mark); otherwise where and why not."""
+    try:
+        ast.parse(text[1:] if text.startswith("\ufeff") else text)
+    except SyntaxError as error:
+        return [error.lineno or 0, error.offset or 0, error.msg]
+    except (ValueError, MemoryError, RecursionError) as error:
+        return [0, 0, type(error).__name__ + ": " + str(error)]
+    return None
+
+
+def viable(judge, text):
+    """Characters of `text` that something can follow, and the complaint about the next one."""
+    text = text[1:] if text.startswith("\ufeff") else text
+    fed = judge.feed(judge.Outline(), "", text)
+    return [fed.accepted, fed.complaint]
+
+
+def answer(judge, request):
+    texts = request["texts"]
+    return [parse(text) for text in texts] if request["op"] == "parse" else [viable(judge, text) for text in texts]
+
+
+def main():
+    judge = load(sys.argv[1])
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    while True:
+        head = source.read(4)
+        if len(head) < 4:
+            return
+        request = json.loads(source.read(struct.unpack(">I", head)[0]).decode())
+        reply = json.dumps(answer(judge, request)).encode()
+        sink.write(struct.pack(">I", len(reply)) + reply)
+        sink.flush()
+
+
+if __name__ == "__main__":
+    main()
