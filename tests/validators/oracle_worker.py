@@ -44,7 +44,7 @@ def load(package):
     sys.modules["validators"] = module
     from validators import reference_judge
 
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file alone runs on older interpreters)
         reference_judge.outcome = _outcome_before_311
     return reference_judge
 
@@ -55,7 +55,7 @@ def _outcome_before_311(text, flags):
     except SyntaxError as error:
         if flags == ast.PyCF_ONLY_AST:
             return error.msg
-        if "EOF" in error.msg:
+        if "EOF" in error.msg or (error.lineno or 0) > text.count("\n"):
             return "incomplete input"
         decided = sys.version_info < (3, 9) or any(word in error.msg for word in _DECIDED)
         return error.msg if decided else "incomplete input"
