@@ -55,7 +55,10 @@ def _outcome_before_311(text, flags):
     except SyntaxError as error:
         if flags == ast.PyCF_ONLY_AST:
             return error.msg
-        if "EOF" in error.msg or (error.lineno or 0) > text.count("\n"):
+        after_decorator = text.endswith("\n") and text.split("\n")[-2].lstrip().startswith(
+            "@"
+        )  # 3.10: "invalid syntax"
+        if "EOF" in error.msg or after_decorator:
             return "incomplete input"
         decided = sys.version_info < (3, 9) or any(word in error.msg for word in _DECIDED)
         return error.msg if decided else "incomplete input"
