@@ -1,0 +1,54 @@
+"""`viable lsp`: serve completions to an editor."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from assistant.cli.options import Flags, session_options
+from assistant.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from assistant.lsp.options import Options
+    from assistant.session import Session
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command()
+@session_options
+@click.option("--stdio", is_flag=True, help="Accepted for editors that pass it; there is no other way.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="What is written to stderr. [warning]")
+def command(flags: Flags, stdio: bool, log_level: str) -> int:
+    """Serve completions to an editor over stdin and stdout (Language Server Protocol 3.18).
+
+    \b
+    textDocument/inlineCompletion    ghost text; several candidates where the user asks
+    textDocument/completion          the same in the editor's list
+
+    The model loads while the editor goes on. Settings come from the flags, then from the editor
+    (initializationOptions, section "viable" of the configuration), then from viable.toml.
+    Ready-made set-ups are in examples/editors.
+    """
+    from assistant.lsp import serve
+
+    logging.basicConfig(level=log_level.upper(), format="viable: %(levelname)s: %(message)s")
+    if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
+        logging.getLogger("pygls").setLevel(logging.ERROR)
+    return serve(lambda options, folder: lambda: _open(settings_for(flags, options, folder)))
+
+
+def settings_for(flags: Flags, options: Options, folder: Path) -> Settings:
+    """Defaults, `viable.toml`, what the editor says, what the command line says: the later ones win."""
+    values = options.session | {name: value for name, value in asdict(flags).items() if value is not None}
+    return load_settings(folder, **values)
+
+
+def _open(settings: Settings) -> Session:
+    from assistant.session import open_session  # imports torch; runs in the worker's thread
+
+    return open_session(settings)

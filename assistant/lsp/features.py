@@ -1,0 +1,152 @@
+"""The messages that the server answers: fetch the document, ask, convert."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+
+from assistant.lsp.documents import Document
+from assistant.lsp.options import SECTION, Options, parse
+from assistant.lsp.server import Server
+from assistant.lsp.suggest import Suggestion, Target
+
+log = logging.getLogger(__name__)
+
+ACCEPTED = "viable.accepted"
+"""The command that a client runs after inserting a suggestion; its argument is the suggestion's id."""
+RESTART = "viable.restart"
+STATS = "viable/stats"
+TRIGGERS = [".", "(", "[", "=", " ", ":"]
+LONGEST_LABEL = 60
+"""Characters of a suggestion that the editor's list shows."""
+
+
+def register(server: Server) -> None:
+    """Connect the messages to the server."""
+    _register_lifecycle(server)
+    _register_suggestions(server)
+    _register_feedback(server)
+
+
+def _register_lifecycle(server: Server) -> None:
+    @server.feature(types.INITIALIZE)
+    def initialize(params: types.InitializeParams) -> None:
+        server.suggester.options = _parsed(server, params.initialization_options, Options())
+
+    @server.feature(types.INITIALIZED)
+    async def initialized(params: types.InitializedParams) -> None:
+        server.suggester.options = await _pulled(server)
+        await server.load()
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    async def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
+        pushed = params.settings.get(SECTION) if isinstance(params.settings, dict) else None
+        options = _parsed(server, pushed, server.options) if pushed else await _pulled(server)
+        await server.configure(options)
+
+    @server.command(RESTART)
+    async def restart() -> None:
+        await server.load()
+
+
+def _register_suggestions(server: Server) -> None:
+    @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
+    async def inline_completion(params: types.InlineCompletionParams) -> types.InlineCompletionList:
+        document = server.documents.get(params.text_document.uri)
+        if document is None:
+            log.info("a request for %s, which is not open", params.text_document.uri)
+            return types.InlineCompletionList([])
+        automatic = params.context.trigger_kind == types.InlineCompletionTriggerKind.Automatic
+        target = server.target(document, params)
+        suggestions = await server.suggester.suggest(document, target, automatic)
+        return types.InlineCompletionList([_inline(server, document, each) for each in suggestions])
+
+    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=TRIGGERS))
+    async def completion(params: types.CompletionParams) -> types.CompletionList:
+        document = server.documents.get(params.text_document.uri)
+        if document is None or not server.options.popup:
+            return types.CompletionList(is_incomplete=False, items=[])
+        cursor = server.place(document, params.position)
+        target = Target(cursor, cursor, "", document.gap(cursor))
+        suggestions = await server.suggester.suggest(document, target, automatic=True)
+        return types.CompletionList(True, [_listed(server, document, each) for each in suggestions])
+
+
+def _register_feedback(server: Server) -> None:
+    @server.feature("textDocument/didShowCompletion")
+    def did_show(params: Any) -> None:
+        server.suggester.counts["displayed"] += 1
+
+    @server.feature("textDocument/didPartiallyAcceptCompletion")
+    def did_partially_accept(params: Any) -> None:
+        server.suggester.counts["partially accepted"] += 1
+
+    @server.command(ACCEPTED)
+    def accepted(name: str) -> None:
+        server.suggester.counts["accepted"] += 1
+
+    @server.feature(STATS)
+    def stats(params: Any) -> dict[str, Any]:
+        return server.stats()
+
+
+def _inline(server: Server, document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:
+    name = server.accepted.show(document, suggestion)
+    return types.InlineCompletionItem(
+        insert_text=suggestion.text,
+        filter_text=suggestion.text,
+        range=server.range(document, suggestion),
+        command=types.Command("Accepted", ACCEPTED, arguments=[name]),
+    )
+
+
+def _listed(server: Server, document: Document, suggestion: Suggestion) -> types.CompletionItem:
+    """An entry of the editor's list. It replaces the word before the cursor by itself and more, as filters expect."""
+    text, target = suggestion
+    line = document.line(target.start.line)
+    column = target.start.column
+    begin = column
+    while begin and (line[begin - 1].isalnum() or line[begin - 1] == "_"):
+        begin -= 1
+    word = line[begin:column]
+    whole = Suggestion(word + text, Target(type(target.start)(target.start.line, begin), target.end, "", target.gap))
+    label = " ".join(whole.text.split())
+    name = server.accepted.show(document, suggestion)
+    return types.CompletionItem(
+        label=label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…",
+        kind=types.CompletionItemKind.Text,
+        detail="viable",
+        documentation=types.MarkupContent(types.MarkupKind.Markdown, f"```python\n{whole.text}\n```"),
+        filter_text=whole.text,
+        insert_text_format=types.InsertTextFormat.PlainText,
+        insert_text_mode=types.InsertTextMode.AsIs,
+        text_edit=types.TextEdit(server.range(document, whole), whole.text),
+        command=types.Command("Accepted", ACCEPTED, arguments=[name]),
+    )
+
+
+async def _pulled(server: Server) -> Options:
+    """The options as the workspace has them, if the client tells; else as they are."""
+    workspace = server.client_capabilities.workspace
+    if not (workspace and workspace.configuration):
+        return server.options
+    items = [types.ConfigurationItem(section=SECTION)]
+    try:
+        values = await server.workspace_configuration_async(types.ConfigurationParams(items))
+    except JsonRpcException as error:
+        log.info("the client has no configuration: %s", error)
+        return server.options
+    return _parsed(server, values[0], server.options) if values and values[0] else server.options
+
+
+def _parsed(server: Server, values: object, otherwise: Options) -> Options:
+    """Options over those that hold; where they make no sense the user is told and the latter stay."""
+    try:
+        return parse(values, otherwise)
+    except ValueError as error:
+        log.error("%s", error)
+        server.window_show_message(types.ShowMessageParams(types.MessageType.Warning, f"Viable: {error}"))
+        return otherwise

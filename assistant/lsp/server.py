@@ -1,0 +1,153 @@
+"""The server's state and what happens to it; `features.py` says which message does what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+from pygls.uris import to_fs_path
+
+from assistant import __version__
+from assistant.lsp.accept import Accepted
+from assistant.lsp.documents import CLOSED, Document, Place
+from assistant.lsp.options import Options
+from assistant.lsp.positions import Encoding
+from assistant.lsp.protocol import Protocol
+from assistant.lsp.suggest import Suggester, Suggestion, Target
+from assistant.lsp.worker import Fills, State, Worker
+
+log = logging.getLogger(__name__)
+
+Opener = Callable[[Options, Path], Callable[[], Fills]]
+"""From the editor's options and the workspace's folder to what opens a session; the latter runs in the worker."""
+
+
+class Server(LanguageServer):
+    """One client's server."""
+
+    protocol: Protocol
+
+    def __init__(self, opener: Opener) -> None:
+        super().__init__("viable", __version__, protocol_cls=Protocol)
+        self.documents: dict[str, Document] = {}
+        self.worker = Worker(self._state_changed)
+        self.suggester = Suggester(self.worker)
+        self.accepted = Accepted()
+        self.exit_code: int | None = None
+        self.on_stop: Callable[[], None] = lambda: None
+        self._opener = opener
+        self._loads = 0
+        self._settled = asyncio.Event()
+
+    @property
+    def options(self) -> Options:
+        return self.suggester.options
+
+    @property
+    def encoding(self) -> Encoding:
+        """The units that the client counts columns in."""
+        return cast(Encoding, str(self.workspace.position_encoding))
+
+    def stop(self, exit_code: int) -> None:
+        """End the service; the first reason counts."""
+        if self.exit_code is None:
+            self.exit_code = exit_code
+            self.worker.close()
+            self.on_stop()
+
+    async def load(self) -> None:
+        """Open a session behind everything else, and show that it is being done."""
+        self._loads += 1
+        self._settled = settled = asyncio.Event()
+        folder = to_fs_path(self.workspace.root_uri) if self.workspace.root_uri else None
+        self.worker.start(self._opener(self.options, Path(folder or ".")))
+        self._state_changed("loading", "loading the model")
+        if not _can_show_progress(self.client_capabilities):
+            return
+        token = f"viable/load/{self._loads}"
+        try:
+            await self.work_done_progress.create_async(token)
+        except JsonRpcException as error:
+            log.info("the client shows no progress: %s", error)
+            return
+        self.work_done_progress.begin(token, types.WorkDoneProgressBegin("Viable", message="loading the model"))
+        await settled.wait()
+        self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=self.worker.state))
+
+    async def configure(self, options: Options) -> None:
+        """Take new options; another model means another session."""
+        before, self.suggester.options = self.options, options
+        if before.session != options.session:
+            await self.load()
+
+    def edited(self, document: Document) -> None:
+        """A file was changed: the pace is measured, and an accepted suggestion is followed by the next."""
+        self.suggester.edited()
+        self.worker.edited(document.uri, lambda: document.text)
+        if self.options.prefetch and (place := self.accepted.arrived(document)):
+            self.suggester.prefetch(document, place)
+
+    def closed(self, document: Document) -> None:
+        """A file was closed; who waits for a suggestion in it is answered with none."""
+        document.version = CLOSED
+        self.worker.closed(document.uri)
+
+    def target(self, document: Document, params: types.InlineCompletionParams) -> Target:
+        """Where an inline suggestion goes: the cursor, or the entry that is selected in the editor's list."""
+        cursor = self.place(document, params.position)
+        info = params.context.selected_completion_info
+        if info is None:
+            return Target(cursor, cursor, "", document.gap(cursor))
+        start, end = self.place(document, info.range.start), self.place(document, info.range.end)
+        if start.line != end.line or not start <= cursor <= end:
+            log.info("the selected entry is not at the cursor")
+            return Target(cursor, cursor, "", document.gap(cursor))
+        around = document.gap(start, end)
+        return Target(start, end, info.text, type(around)(around.left + info.text, around.right))
+
+    def place(self, document: Document, position: types.Position) -> Place:
+        return document.place(position.line, position.character, self.encoding)
+
+    def range(self, document: Document, suggestion: Suggestion) -> types.Range:
+        """What a suggestion replaces, in the client's units."""
+        start, end = suggestion.target.start, suggestion.target.end
+        return types.Range(
+            types.Position(start.line, document.units(start, self.encoding)),
+            types.Position(end.line, document.units(end, self.encoding)),
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Counters, for the log, the status line and the tests."""
+        suggester = self.suggester
+        return {
+            "state": self.worker.state,
+            "writing": self.worker.writing,
+            "documents": len(self.documents),
+            "cache": len(suggester.cache),
+            **asdict(self.worker.tally),
+            **{name.replace(" ", "_"): count for name, count in suggester.counts.items()},
+        }
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Faults go to the log; a box in the user's way for each would help nobody."""
+        log.error("%s", error)
+
+    def _state_changed(self, state: State, message: str) -> None:
+        log.log(logging.ERROR if state == "failed" else logging.INFO, "%s", message)
+        if state == "failed":
+            self.window_show_message(types.ShowMessageParams(types.MessageType.Error, f"Viable: {message}"))
+        if self.options.status:
+            self.protocol.notify("viable/status", {"state": state, "message": message})
+        if state != "loading":
+            self._settled.set()
+
+
+def _can_show_progress(capabilities: types.ClientCapabilities) -> bool:
+    return bool(capabilities.window and capabilities.window.work_done_progress)

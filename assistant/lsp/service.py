@@ -1,0 +1,132 @@
+"""The process around the server: its streams, its log, its beginning and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+from typing import BinaryIO
+
+from lsprotocol import types
+
+from assistant.lsp.features import register
+from assistant.lsp.server import Opener, Server
+from assistant.lsp.wire import Writer, messages
+
+log = logging.getLogger(__name__)
+
+SWITCH = 0.0005
+"""Seconds after which a busy thread lets another run: what the user types must not wait for the decoder's Python."""
+PARENT = 2.0
+"""Seconds between two looks whether the client's process is still there."""
+PATIENCE = 1.0
+"""Seconds that the decoder has to stop when the process ends."""
+
+
+def serve(opener: Opener) -> int:
+    """Serve one client on stdin and stdout until it leaves; the exit code.
+
+    Nothing but the protocol reaches the client: whatever else is written to stdout, by anyone, goes to stderr.
+    """
+    stdin, stdout = _take_streams()
+    sys.setswitchinterval(SWITCH)
+    server = Server(opener)
+    register(server)
+    try:
+        asyncio.run(_serve(server, stdin, stdout))
+    except KeyboardInterrupt:
+        server.stop(130)
+    code = 1 if server.exit_code is None else server.exit_code
+    if not server.worker.join(PATIENCE):
+        # A model being loaded, or a pass under way, cannot be stopped; it must not keep the process.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """The client's streams, which nobody else can reach from now on."""
+    sys.stdout.flush()
+    stdin, stdout = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return os.fdopen(stdin, "rb"), os.fdopen(stdout, "wb")
+
+
+async def _serve(server: Server, stdin: BinaryIO, stdout: BinaryIO) -> None:
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+    server.on_stop = lambda: inbox.put_nowait(None)
+    server.protocol.set_writer(Writer(stdout, lambda: server.stop(1)))
+    handler = ClientLog(server, loop)
+    logging.getLogger("assistant").addHandler(handler)
+    reader = threading.Thread(target=_read, args=(stdin, inbox, loop), name="viable-stdin", daemon=True)
+    reader.start()
+    watcher = asyncio.create_task(_watch_parent(server))
+    # What was imported stays: the collector need not walk through it again and again while the user types.
+    gc.freeze()
+    try:
+        while server.exit_code is None and (body := await inbox.get()) is not None:
+            server.protocol.receive(body)
+            # Let a new request see the documents as they are now, before the next message changes them.
+            await asyncio.sleep(0)
+    finally:
+        watcher.cancel()
+        logging.getLogger("assistant").removeHandler(handler)
+    server.stop(1)  # the stream ended before `exit`
+
+
+def _read(stdin: BinaryIO, inbox: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        for body in messages(stdin):
+            loop.call_soon_threadsafe(inbox.put_nowait, body)
+        loop.call_soon_threadsafe(inbox.put_nowait, None)
+    except RuntimeError:
+        log.debug("the event loop has ended")
+
+
+async def _watch_parent(server: Server) -> None:
+    """Leave when the client's process has died without closing its pipe, which a child of it may still hold."""
+    while True:
+        await asyncio.sleep(PARENT)
+        if server.process_id and not _alive(server.process_id):
+            log.info("the client, process %d, is gone", server.process_id)
+            server.stop(1)
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+class ClientLog(logging.Handler):
+    """Sends the project's own log to the editor."""
+
+    LEVELS = (
+        (logging.ERROR, types.MessageType.Error),
+        (logging.WARNING, types.MessageType.Warning),
+        (logging.INFO, types.MessageType.Info),
+    )
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(logging.INFO)
+        self._server = server
+        self._loop = loop
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = next(kind for level, kind in self.LEVELS if record.levelno >= level)
+        params = types.LogMessageParams(kind, record.getMessage())
+        try:
+            self._loop.call_soon_threadsafe(self._server.window_log_message, params)
+        except RuntimeError:  # the event loop has ended
+            self.handleError(record)

@@ -1,0 +1,347 @@
+"""The thread that owns the session, and how the event loop asks it.
+
+One gap is filled at a time, and the newest request wins: it stops the decoder, which looks at its flag before every
+pass, and whoever waited for the older gap is answered at once. Requests for the same gap, or for one that the running
+suggestion reaches by itself, share one job. `Worker`'s public methods belong to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from assistant.document import Gap, with_line_end
+from assistant.errors import ViableError
+
+if TYPE_CHECKING:  # these import torch, which must not keep `initialize` waiting
+    from assistant.completion import Completion, Request
+
+log = logging.getLogger(__name__)
+
+State = Literal["loading", "ready", "failed", "closed"]
+Halt = Callable[[], Literal["cancelled", "time"] | None]
+
+TRIES = 2
+"""Samples that may be drawn beyond the number of candidates asked for, as some come out equal."""
+TEMPERATURE, TOP_P = 0.7, 0.95
+"""Of the samples after the first candidate, which is the greedy one."""
+
+
+class Written(Protocol):
+    """What a session yields."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def completion(self) -> Completion | None: ...
+
+
+class Fills(Protocol):
+    """A session, as far as the editor needs it."""
+
+    def stream(self, request: Request, interrupt: Halt) -> Iterator[Written]: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A gap to fill and how."""
+
+    uri: str
+    gap: Gap
+    candidates: int = 1
+    max_tokens: int = 64
+    max_ms: int = 0
+    """Counted from the first token; 0 means no limit."""
+
+
+@dataclass
+class Tally:
+    """What the worker did. Read by anyone, written by its thread alone."""
+
+    filled: int = 0
+    stopped: int = 0
+    withheld: int = 0
+    """Texts that did not parse in their place and were not handed out."""
+    faults: int = 0
+    passes: int = 0
+    tokens: int = 0
+    stop_ms: float = 0.0
+    """The longest time from raising a job's flag to the decoder's end."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One gap being filled, for all requests that wait for it."""
+
+    wanted: Wanted
+    future: asyncio.Future[tuple[str, ...] | None]
+    """Texts, best first; None where the job was given up."""
+    waiting: int = 0
+    text: str = ""
+    """Written so far, for the first candidate. The thread replaces it, the loop reads it."""
+    stopped_at: float | None = None
+    """When the flag was raised, in seconds of time.perf_counter; None while it is down."""
+    partial: Callable[[str], None] = field(default=lambda text: None)
+
+    def stop(self) -> None:
+        """Have the decoder stop, and answer all who wait with nothing."""
+        if self.stopped_at is None:
+            self.stopped_at = time.perf_counter()
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def reaches(self, wanted: Wanted) -> str | None:
+        """What was typed since the job began, if the job's text goes on from there; None if it does not."""
+        mine = self.wanted
+        if self.stopped_at is not None or self.future.done() or wanted.candidates > mine.candidates:
+            return None
+        if (
+            wanted.uri != mine.uri
+            or wanted.gap.right != mine.gap.right
+            or not wanted.gap.left.startswith(mine.gap.left)
+        ):
+            return None
+        typed = with_line_end(wanted.gap.left[len(mine.gap.left) :], "\n")
+        return typed if not typed or (len(self.text) > len(typed) and self.text.startswith(typed)) else None
+
+    def survives(self, text: str) -> bool:
+        """Whether a file with this text may still want what is being written: nothing but its beginning was typed."""
+        left, right = self.wanted.gap.left, self.wanted.gap.right
+        if len(text) < len(left) + len(right) or not (text.startswith(left) and text.endswith(right)):
+            return False
+        return self.text.startswith(with_line_end(text[len(left) : len(text) - len(right)], "\n"))
+
+
+class Worker:
+    """Loads a session and fills gaps with it, in a thread."""
+
+    def __init__(self, on_state: Callable[[State, str], None]) -> None:
+        """`on_state` is called on the event loop with the new state and one line for people."""
+        self.state: State = "loading"
+        self.tally = Tally()
+        self._on_state = on_state
+        self._loop: asyncio.AbstractEventLoop
+        self._changed = threading.Condition()
+        self._pending: Job | None = None
+        self._running: Job | None = None
+        self._generation = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self, open_session: Callable[[], Fills]) -> None:
+        """Begin to load. Requests that came before wait; an older session is given up as soon as it stands still."""
+        self._loop = asyncio.get_running_loop()
+        if self._running:
+            self._running.stop()
+        before = self._thread
+        with self._changed:
+            self._generation += 1
+            self.state = "loading"
+            self._changed.notify_all()
+        self._thread = threading.Thread(
+            target=self._work, args=(self._generation, open_session, before), name="viable-session", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop decoding and end the thread, without waiting for it."""
+        self.give_up()
+        with self._changed:
+            self._generation += 1
+            self.state = "closed"
+            self._changed.notify_all()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread's end; whether it came."""
+        if self._thread:
+            self._thread.join(seconds)
+        return not (self._thread and self._thread.is_alive())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being filled."""
+        return self._pending is None and self._running is None
+
+    @property
+    def writing(self) -> int:
+        """Characters written so far for the gap that is being filled."""
+        return len(self._running.text) if self._running else 0
+
+    async def fill(self, wanted: Wanted, partial: Callable[[str], None] | None = None) -> tuple[str, ...]:
+        """Texts for a gap, best first. None at all when a newer request takes over or there is no session.
+
+        Cancelling the caller stops the decoder, unless another request waits for the same text.
+        """
+        job = self.find(wanted) or self.submit(wanted, partial)
+        typed = job.reaches(wanted) or ""
+        job.waiting += 1
+        try:
+            texts = await asyncio.shield(job.future)
+        finally:
+            job.waiting -= 1
+            if not job.waiting and not job.future.done():
+                job.stop()
+        return tuple(text[len(typed) :] for text in texts or () if text.startswith(typed) and text != typed)
+
+    def find(self, wanted: Wanted) -> Job | None:
+        """A job under way that will have the text."""
+        return next((job for job in self._jobs() if job.reaches(wanted) is not None), None)
+
+    def submit(self, wanted: Wanted, partial: Callable[[str], None] | None = None) -> Job:
+        """Start on a gap, whatever else was under way."""
+        self.give_up()
+        job = Job(wanted, asyncio.get_running_loop().create_future())
+        if partial:
+            job.partial = partial
+        if self.state not in ("loading", "ready"):
+            job.stop()
+            return job
+        with self._changed:
+            self._pending = job
+            self._changed.notify_all()
+        return job
+
+    def edited(self, uri: str, text: Callable[[], str]) -> None:
+        """Give up what an edit has made useless; `text` gives the file's."""
+        for job in self._jobs():
+            if job.wanted.uri == uri and not job.survives(text()):
+                job.stop()
+
+    def closed(self, uri: str) -> None:
+        """Give up what was for a file that is closed."""
+        for job in self._jobs():
+            if job.wanted.uri == uri:
+                job.stop()
+
+    def give_up(self) -> None:
+        """Stop what is under way; who waits for it is answered with nothing."""
+        for job in self._jobs():
+            job.stop()
+
+    def _jobs(self) -> list[Job]:
+        return [job for job in (self._pending, self._running) if job]
+
+    def _work(self, generation: int, open_session: Callable[[], Fills], before: threading.Thread | None) -> None:
+        if before:
+            before.join()  # two models at once might not fit
+        begin = time.perf_counter()
+        try:
+            session = open_session()
+        except ViableError as error:
+            self._say(generation, "failed", str(error))
+            return
+        except Exception as error:  # a fault of ours must reach the user as one line, not as a silent editor
+            log.exception("the session could not be opened")
+            self._say(generation, "failed", f"{type(error).__name__}: {error}")
+            return
+        self._say(generation, "ready", f"model ready after {time.perf_counter() - begin:.1f} s")
+        while job := self._take(generation):
+            texts = self._serve(session, job)
+            self._on_loop(self._finish, job, texts)
+
+    def _take(self, generation: int) -> Job | None:
+        """The next job; None when the thread is to end."""
+        with self._changed:
+            self._running = None
+            while self._generation == generation and self._pending is None:
+                self._changed.wait()
+            if self._generation != generation:
+                return None
+            self._running, self._pending = self._pending, None
+            return self._running
+
+    def _serve(self, session: Fills, job: Job) -> tuple[str, ...] | None:
+        if job.stopped_at is not None:
+            return None
+        try:
+            texts = tuple(self._candidates(session, job))
+        except ViableError as error:
+            log.warning("%s", error)
+            return ()
+        except Exception:  # one request that fails must not end the service
+            log.exception("a request failed")
+            self.tally.faults += 1
+            return ()
+        if job.stopped_at is not None:
+            self.tally.stopped += 1
+            self.tally.stop_ms = max(self.tally.stop_ms, 1000 * (time.perf_counter() - job.stopped_at))
+            return None
+        self.tally.filled += 1
+        return texts
+
+    def _candidates(self, session: Fills, job: Job) -> Iterator[str]:
+        """Distinct texts that parse in their place: the greedy one, then samples."""
+        from assistant.completion import Request
+
+        wanted = job.wanted
+        seen: set[str] = set()
+        tries = wanted.candidates if wanted.candidates == 1 else wanted.candidates + TRIES
+        begin = time.perf_counter()
+        for seed in range(tries):
+            if len(seen) == wanted.candidates or _late(begin, wanted.max_ms if seed else 0):
+                return
+            request = Request(
+                wanted.gap,
+                max_tokens=wanted.max_tokens,
+                temperature=TEMPERATURE if seed else 0.0,
+                top_p=TOP_P if seed else 1.0,
+                seed=seed,
+            )
+            completion = self._complete(session, request, job, first=seed == 0)
+            if job.stopped_at is not None or completion is None:
+                return
+            if completion.text and not (completion.valid or completion.problems):
+                self.tally.withheld += 1
+                log.error("withheld a suggestion that does not parse: %s", completion.reason)
+            elif completion.text and completion.text not in seen:
+                seen.add(completion.text)
+                yield completion.text
+
+    def _complete(self, session: Fills, request: Request, job: Job, first: bool) -> Completion | None:
+        deadline = float("inf")
+
+        def halt() -> Literal["cancelled", "time"] | None:
+            if job.stopped_at is not None:
+                return "cancelled"
+            return "time" if time.perf_counter() > deadline else None
+
+        for chunk in session.stream(request, halt):
+            if deadline == float("inf") and job.wanted.max_ms:
+                deadline = time.perf_counter() + job.wanted.max_ms / 1000
+            if first:
+                job.text += chunk.text
+                job.partial(job.text)
+            if chunk.completion:
+                self.tally.passes += chunk.completion.passes
+                self.tally.tokens += chunk.completion.tokens
+                return chunk.completion
+        return None
+
+    def _finish(self, job: Job, texts: tuple[str, ...] | None) -> None:
+        if not job.future.done():
+            job.future.set_result(texts)
+
+    def _say(self, generation: int, state: State, message: str) -> None:
+        self._on_loop(self._enter, generation, state, message)
+
+    def _enter(self, generation: int, state: State, message: str) -> None:
+        if generation != self._generation:
+            return
+        self.state = state
+        if state == "failed":
+            self.give_up()
+        self._on_state(state, message)
+
+    def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            log.debug("the event loop has ended")
+
+
+def _late(begin: float, max_ms: int) -> bool:
+    return bool(max_ms) and time.perf_counter() - begin > max_ms / 1000

@@ -1,0 +1,198 @@
+"""What a client may do wrong, and what the machine may do to it: the server answers, or ends; it never hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.lsp.client import PYTHON, ROOT, Client, fake_server, insertion, server
+
+pytestmark = pytest.mark.e2e
+
+
+def framed(body: bytes) -> bytes:
+    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("body", "number", "code"),
+    [
+        (b"{", None, -32700),
+        (b"\xff\xfe{}", None, -32700),
+        (b"[" * 100_000, None, -32700),
+        (b"[]", None, -32600),
+        (b'"text"', None, -32600),
+        (b'{"id": 900, "method": "shutdown"}', 900, -32600),
+        (b'{"jsonrpc": "2.0", "id": 901, "method": "no/such"}', 901, -32601),
+        (b'{"jsonrpc": "2.0", "id": 902, "method": "textDocument/inlineCompletion", "params": {}}', 902, -32602),
+        (b'{"jsonrpc": "2.0", "id": 903, "method": "textDocument/inlineCompletion", "params": 7}', 903, -32602),
+        (b'{"jsonrpc": "2.0", "id": 904, "method": "initialize", "params": {"capabilities": {}}}', 904, -32600),
+        (
+            b'{"jsonrpc": "2.0", "id": "x", "method": "workspace/executeCommand", "params": {"command": "no"}}',
+            "x",
+            -32602,
+        ),
+    ],
+)
+def test_broken_messages_are_refused_under_their_id(client: Client, body: bytes, number: object, code: int) -> None:
+    client.raw(framed(body))
+    error = client.answer(number)["error"]
+    assert error["code"] == code
+    assert client.stats()["faults"] == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"jsonrpc": "2.0", "method": "textDocument/didChange", "params": {"textDocument": {"uri": "file:///gone"}}},
+        {"jsonrpc": "2.0", "method": "textDocument/didOpen"},
+        {"jsonrpc": "2.0", "method": "no/such", "params": [1]},
+        {"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 12345}},
+        {"jsonrpc": "2.0", "id": 77, "result": {"never": "asked"}},
+        {"jsonrpc": "2.0", "id": 78, "error": {"code": 1, "message": "m"}},
+        {"jsonrpc": "1.0", "id": 79, "method": "shutdown"},
+    ],
+)
+def test_messages_that_need_no_answer_do_no_harm(client: Client, message: object) -> None:
+    client.send(message)
+    assert client.stats()["state"] in ("loading", "ready")
+
+
+def test_headers_without_sense_are_skipped(client: Client) -> None:
+    client.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nContent-Length: -1\r\n\r\n")
+    assert client.stats()["state"] in ("loading", "ready")
+
+
+def test_an_edit_that_makes_no_sense_leaves_the_server_and_the_file(client: Client) -> None:
+    uri = client.open('#> "x = 1"\n', "bad-edit.py")
+    backwards = {"start": {"line": 1, "character": 0}, "end": {"line": 0, "character": 0}}
+    client.edit(uri, {"range": backwards, "text": "!"})
+    assert client.texts(uri, 1, 0) == ["x = 1"]
+
+
+def test_requests_before_initialize_are_refused() -> None:
+    with fake_server() as client:
+        assert client.answer(client.request("viable/stats", {}))["error"]["code"] == -32002
+        client.notify(
+            "textDocument/didOpen", {"textDocument": {"uri": "a", "languageId": "", "version": 1, "text": ""}}
+        )
+        client.initialize()
+        assert client.stats()["documents"] == 0
+        assert client.close() == 0
+
+
+def test_exit_without_shutdown_is_a_failure_and_the_end_of_the_stream_is_one_too() -> None:
+    with fake_server() as client:
+        client.initialize()
+        client.notify("exit")
+        assert client.process.wait(5) == 1
+    with fake_server(FAKE_LOAD_MS="60000") as client:  # and loading does not hold it back
+        client.initialize()
+        assert client.process.stdin
+        client.process.stdin.close()
+        assert client.process.wait(5) == 1
+
+
+def test_a_killed_client_leaves_no_server(tmp_path: object) -> None:
+    # The client's child holds the server's stdin open, as an editor's other children may.
+    code = (
+        "import os, subprocess, sys\n"
+        f"server = subprocess.Popen({[*PYTHON, '-m', 'tests.lsp.fake']!r}, stdin=subprocess.PIPE)\n"
+        "keeper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],\n"
+        "    pass_fds=[server.stdin.fileno()])\n"
+        'body = b\'{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": '
+        '{"processId": %d, "capabilities": {}}}\' % os.getpid()\n'
+        "server.stdin.write(b'Content-Length: %d\\r\\n\\r\\n%s' % (len(body), body))\n"
+        "server.stdin.flush()\n"
+        "print(server.pid, keeper.pid, file=sys.stderr, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    editor = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert editor.stderr and editor.stdout and editor.stdin
+    served, keeper = map(int, editor.stderr.readline().split())
+    assert editor.stdout.readline().startswith(b"Content-Length")
+    editor.kill()
+    editor.wait()
+    try:
+        deadline = time.monotonic() + 10
+        while alive(served):
+            assert time.monotonic() < deadline, "the server outlived its client"
+            time.sleep(0.05)
+    finally:
+        os.kill(keeper, signal.SIGKILL)
+        for stream in (editor.stdin, editor.stdout, editor.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def alive(process_id: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        with open(f"/proc/{process_id}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_second_server_is_independent_of_the_first(client: Client) -> None:
+    with fake_server() as second:
+        second.initialize()
+        one, two = client.open('#> "x = 1"\n', "twin.py"), second.open('#> "x = 2"\n', "twin.py")
+        assert (client.texts(one, 1, 0), second.texts(two, 1, 0)) == (["x = 1"], ["x = 2"])
+        second.process.kill()
+        second.process.wait()
+    client.edit(one, {"text": '\n#> "x = 3"\n'})
+    assert client.texts(one, 2, 0) == ["x = 3"]
+
+
+def test_a_file_of_a_megabyte_is_edited_and_completed(client: Client) -> None:
+    text = "".join(f"name_{i} = [{i}, {i}]\n" for i in range(40_000))
+    assert len(text) > 1_000_000
+    uri = client.open(text + '#> "last = 1"\n', "large.py")
+    begin = time.monotonic()
+    for i in range(100):
+        client.edit(uri, insertion(20_000 + i, 0, "\n"))
+    client.stats()
+    assert time.monotonic() - begin < 2.0
+    assert client.texts(uri, 40_101, 0) == ["last = 1"]
+    client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+
+
+def test_a_thousand_edits_are_followed_to_the_letter(client: Client) -> None:
+    uri = client.open('#> "x = 1"\n', "fast.py")
+    typed = "# " + "abc " * 249 + "\n"
+    begin = time.monotonic()
+    for column, character in enumerate(typed):
+        client.edit(uri, insertion(1, column, character))
+        if column % 100 == 0:
+            client.inline(uri, 1, column + 1)
+    assert client.texts(uri, 2, 0) == ["x = 1"]
+    assert time.monotonic() - begin < 5.0
+
+
+def test_a_file_that_is_closed_while_it_is_completed() -> None:
+    with fake_server(FAKE_PASS_MS="10") as client:
+        client.initialize()
+        uri = client.open(f"#> {json.dumps('x = 1 + 2 + 3 + 4 + 5')}\n")
+        number = client.inline(uri, 1, 0)
+        client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        assert client.answer(number)["result"] == {"items": []}
+        assert client.close() == 0
+
+
+def test_the_command_line_serves_and_says_what_is_wrong() -> None:
+    with server([*PYTHON, "-m", "assistant", "lsp", "--stdio", "--model", "./no-such.gguf"]) as client:
+        client.initialize()
+        message = client.note("window/showMessage")["params"]["message"]
+        assert message == "Viable: no such model file or folder: ./no-such.gguf"
+        assert client.texts(client.open("x = "), 0, 4) == []
+        assert client.close() == 0
