@@ -25,7 +25,7 @@ HEADERS = {
     "class": "'class' NAME [{3.12..} type_params] ['(' arguments ')']",
     "try": "'try'",
     "except": "'except' [expression ['as' NAME]] | {3.14..} 'except' expressions",
-    "except_star": "'except' '*' expression ['as' NAME] | {3.14..} 'except' '*' expressions",
+    "except_star": "{3.11..} 'except' '*' expression ['as' NAME] | {3.14..} 'except' '*' expressions",
     "try_else": "'else'",
     "finally": "'finally'",
     "case": "'case' patterns ['if' _named]",

@@ -6,7 +6,7 @@ import sys
 
 from validators.blocks import Block, root
 from validators.contracts import Problem, Verdict
-from validators.lines import CODE, COMMENT, START, Line
+from validators.lines import CODE, COMMENT, START, STRING, Line
 from validators.machine import Machine
 from validators.scanner import Scanner
 
@@ -57,7 +57,9 @@ class PythonValidator:
 
     def complete(self, state: State) -> bool:
         line, block = state.line, state.block
-        if line.kind not in (START, CODE, COMMENT) or line.part[:1] == "\\":
+        if line.kind not in (START, CODE, COMMENT) and not (line.kind == STRING and line.part == "2"):
+            return False
+        if line.part[:1] == "\\":
             return False
         if line.kind == START and isinstance(line.detail, tuple) and line.detail[3]:
             return False

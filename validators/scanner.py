@@ -23,6 +23,7 @@ _COMMENT = re.compile(r"[^\r\n]*")
 _BLANKS = re.compile(r"[ \t\f]*")
 _STRING, _NAME, _NUMBER, _SIGN, _NEWLINE, _HASH, _SLASH = range(1, 8)
 _MOST_STRINGS = 149  # MAXFSTRINGLEVEL, less the file itself
+_FRESH: tuple[int, int, tuple[int, int] | None, bool] = (0, 0, None, False)
 _EXPECTED = {"':'", "'in'", "'import'", "'else'", "')'", "']'", "'}'", "'='", "'('", "NAME", "NEWLINE"}
 
 
@@ -77,7 +78,10 @@ class Scanner(StringScanner):
         self.entries = {context: machine.entry(*rules) for context, rules in CONTEXTS.items()}
         self.outcomes: dict[Node, str] = {}
         self._lines: dict[tuple[int, Node | None, Frame, str, object], Line] = {}
-        self._restarts = version == (3, 9)
+        # What a backslash in the indentation does: fixes the column, from 3.10 unless that is 0; in 3.9 the line counts as
+        # not indented at all.
+        self._counts_on = version >= (3, 10)
+        self._ignores = version == (3, 9)
         prefixes = "|".join(sorted({p.lower() for p in self.words.prefixes}, key=len, reverse=True))
         signs = sorted(self.words.operators, key=len, reverse=True)
         self._token = re.compile(
@@ -92,7 +96,7 @@ class Scanner(StringScanner):
         self.handlers = (
             self._start, self._code, self._string, self._literal, self._comment, self._conversion, self._skip,
         )  # fmt: skip
-        self.start_line = self.line(START, None, self.top, "", (0, 0, 0, False))
+        self.start_line = self.line(START, None, self.top, "", _FRESH)
 
     def _grows(self, sign: str) -> bool:
         return sign in ("!", ".", "..") or any(o != sign and o.startswith(sign) for o in self.words.operators)
@@ -144,7 +148,7 @@ class Scanner(StringScanner):
             self._begin(scan)
 
     def _begin(self, scan: Scan) -> None:
-        scan.kind, scan.node, scan.frame, scan.part, scan.detail = START, None, self.top, "", (0, 0, 0, False)
+        scan.kind, scan.node, scan.frame, scan.part, scan.detail = START, None, self.top, "", _FRESH
 
     def _comment(self, scan: Scan) -> None:
         match = _COMMENT.match(scan.text, scan.pos)
@@ -190,7 +194,8 @@ class Scanner(StringScanner):
             elif character == "\f":
                 column = tabbed = 0
             elif character in "\r\n":
-                column = tabbed = held = 0
+                column = tabbed = 0
+                held = None
             elif character == "#":
                 scan.kind, scan.node, scan.detail, scan.pos = COMMENT, None, None, at + 1
                 return
@@ -199,15 +204,17 @@ class Scanner(StringScanner):
                 if end < 0:
                     scan.detail = (column, tabbed, held, False)
                     return
-                if self._restarts:
-                    column = tabbed = 0
-                else:
-                    held = held or column
+                if held is None and (column or not self._counts_on):
+                    held = (column, column if self._counts_on else tabbed)
                 at = end
                 fresh = at == size
                 continue
             else:
-                self._resolve(scan, at, held or column, held or tabbed)
+                if held is not None:
+                    column, tabbed = held
+                    if self._ignores:
+                        column, tabbed = scan.block.column, scan.block.tabbed
+                self._resolve(scan, at, column, tabbed)
                 return
             at += 1
         scan.pos = size
