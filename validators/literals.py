@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["NUMBER_RUN", "StringKind", "escape", "number_end", "shorten", "string_kind"]
+__all__ = ["NUMBER_RUN", "StringKind", "escape", "finish_escape", "number_end", "shorten", "string_kind"]
 
 # The longest text that is a number or can still become one.
 NUMBER_RUN = re.compile(
@@ -124,3 +125,28 @@ def _named(text: str) -> tuple[int, bool]:
     except KeyError:
         found = False
     return (end + 1, True) if found else (end, False)
+
+
+def finish_escape(part: str) -> str | None:
+    """What is missing of an escape that is still being typed; None where no character's name begins so."""
+    letter = part[1:2]
+    if letter == "":
+        return "n"
+    if letter == "\r":
+        return "\n"
+    if letter in _HEX:
+        return "0" * (2 + _HEX[letter] - len(part))
+    if part[2:3] != "{":
+        return "{DIGIT ONE}"
+    begun = part[3:].upper()
+    at = bisect_left(_names(), begun)
+    if at < len(_names()) and _names()[at].startswith(begun):
+        return _names()[at][len(begun) :] + "}"
+    return None
+
+
+@cache
+def _names() -> list[str]:
+    """The names of all characters, sorted, without the aliases: 3 MB, made when first asked for."""
+    points = (unicodedata.name(chr(point), "") for point in range(sys.maxunicode + 1))
+    return sorted(name for name in points if name)

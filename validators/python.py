@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from validators.blocks import Block, root
+from validators.closing import Closer
 from validators.contracts import Problem, Verdict
-from validators.lines import CODE, COMMENT, START, STRING, Line
+from validators.lines import Line
 from validators.machine import Machine
 from validators.scanner import Scanner
 
@@ -30,6 +31,7 @@ class PythonValidator:
         self.machine = Machine(self.version)
         self.scanner = Scanner(self.machine)
         self.root = root()
+        self._closer = Closer(self.scanner)
         self._states: dict[object, State] = {}
 
     def _state(self, line: Line, block: Block, problems: tuple[Problem, ...]) -> State:
@@ -56,14 +58,7 @@ class PythonValidator:
         return Verdict(accepted, self._state(line, block, state.problems), reason)
 
     def complete(self, state: State) -> bool:
-        line, block = state.line, state.block
-        if line.kind not in (START, CODE, COMMENT) and not (line.kind == STRING and line.part == "2"):
-            return False
-        if line.part[:1] == "\\":
-            return False
-        if line.kind == START and isinstance(line.detail, tuple) and line.detail[3]:
-            return False
-        if (line.kind == COMMENT and line.node is None) or line.kind == START:
-            return block.closed()
-        _, _, after, reason = self.scanner.run(line, block, "\n")
-        return reason is None and after.closed() and line.frame is self.scanner.top
+        return self._closer.complete(state.line, state.block)
+
+    def closing(self, state: State) -> str | None:
+        return self._closer.ending(state.line, state.block)

@@ -1,7 +1,7 @@
 """The scanner: feeds text to the parser token by token and says at which character nothing can follow.
 
-It is CPython's tokenizer (Parser/lexer/lexer.c) made resumable: text may stop anywhere, and the unfinished token is kept as
-``Line.part`` together with the question whether the parser has a use for any token that it can still become.
+It is CPython's tokenizer (Parser/lexer/lexer.c) made resumable: text may stop anywhere. The unfinished token is kept
+as ``Line.part``, together with the question whether the parser has a use for any token that it can still become.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Scanner(StringScanner):
         self.entries = {context: machine.entry(*rules) for context, rules in CONTEXTS.items()}
         self.outcomes: dict[Node, str] = {}
         self._lines: dict[tuple[int, Node | None, Frame, str, object], Line] = {}
-        # What a backslash in the indentation does: fixes the column, from 3.10 unless that is 0; in 3.9 the line counts as
-        # not indented at all.
+        # What a backslash in the indentation does: it fixes the column, from 3.10 on unless that is 0; in 3.9 the line
+        # counts as not indented at all.
         self._counts_on = version >= (3, 10)
         self._ignores = version == (3, 9)
         prefixes = "|".join(sorted({p.lower() for p in self.words.prefixes}, key=len, reverse=True))
@@ -370,6 +370,9 @@ class Scanner(StringScanner):
         assert match is not None
         run = match[0]
         end = match.end()
+        if not self._viable(run[:2], node, frame):
+            self._refuse(scan, node, frame, begin, end)
+            return None
         if end == size:
             self._pend(scan, node, frame, begin, shorten(run))
             return None
@@ -385,20 +388,15 @@ class Scanner(StringScanner):
             return None
         follows = _NAME_CHARACTER.match(text, end)
         if follows and self._checked:
-            word = follows[0]
-            known = word
-            while known and known not in self.words.after_number:
+            word = known = follows[0]
+            accepts = self.machine.accepts(after)
+            while known and not self.words.after_number.get(known, 0) & accepts:
                 known = known[:-1]
             if known != word or (follows.end() < size and word not in self.words.words):
                 scan.refuse(end + len(known), "invalid number")
                 return None
             if follows.end() == size:
-                if self.words.after_number[word] & self.machine.accepts(after):
-                    scan.node, scan.frame, scan.part, scan.pos = node, frame, text[begin:], size
-                else:
-                    while known and not self.words.after_number[known] & self.machine.accepts(after):
-                        known = known[:-1]
-                    scan.refuse(end + len(known), self.why(after))
+                scan.node, scan.frame, scan.part, scan.pos = node, frame, text[begin:], size
                 return None
         return end, after
 
