@@ -1,16 +1,18 @@
 """Tensors in, tensors out: the ops that have more than one implementation.
 
 Each function here states shapes and dtypes and checks them once for every backend; `kernels.backend` chooses which one
-runs. Letters: N features out, K features in, B groups of inputs that share a scale; `...` any leading dimensions.
+runs. Letters: N features out, K features in; `...` any leading dimensions, together M rows.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from kernels import backend
+from kernels.backend import Packed
 
-__all__ = ["rms_norm"]
+__all__ = ["Packed", "int4_linear", "int8_linear", "pack_int4", "pack_int8", "rms_norm"]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -23,3 +25,66 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         raise ValueError(f"weight of shape {list(weight.shape)} for rows of {x.shape[-1]}")
     y: Tensor = backend.implementation("rms_norm", x.device.type).rms_norm(x, weight, eps)
     return y
+
+
+def pack_int8(codes: Tensor, scales: Tensor) -> Packed:
+    """The matrix codes · scales[:, None] in the layout that `int8_linear` reads quickest.
+
+    codes: int8 [N, K], -127 … 127. scales: fp32 [N], one per row. Backends may keep `codes` itself: do not write to it.
+    """
+    _expect("codes", codes, torch.int8, 2)
+    _expect("scales", scales, torch.float32, 1)
+    if len(scales) != len(codes):
+        raise ValueError(f"{len(scales)} scales for {len(codes)} rows")
+    return backend.packed("int8_linear", codes.device.type, tuple(codes.shape), codes, scales)
+
+
+def int8_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b with eight-bit weights: [..., K] -> fp32 [..., N].
+
+    x: any float dtype. bias: [N] or None. Backends may round each row of x to eight bits of its own largest magnitude,
+    but no row's result depends on the other rows.
+    """
+    _expect_columns(x, weight)
+    y: Tensor = weight.implementation.int8_linear(x, weight.data, bias)
+    return y
+
+
+def pack_int4(codes: Tensor, steps: Tensor, offsets: Tensor) -> Packed:
+    """The matrix (codes - 8) · steps + offsets in the layout that `int4_linear` reads quickest.
+
+    K/g neighbouring columns of a row share a step and an offset.
+    codes: uint8 [N, K], 0 … 15. steps, offsets: bfloat16 [N, g]. N is a multiple of 16.
+    """
+    _expect("codes", codes, torch.uint8, 2)
+    _expect("steps", steps, torch.bfloat16, 2)
+    _expect("offsets", offsets, torch.bfloat16, 2)
+    rows, columns = codes.shape
+    if steps.shape != offsets.shape or len(steps) != rows or columns % steps.shape[1]:
+        raise ValueError(f"steps {list(steps.shape)}, offsets {list(offsets.shape)} for {rows} × {columns} codes")
+    if columns // steps.shape[1] not in GROUPS or rows % 16:
+        raise ValueError(f"{rows} rows in groups of {columns // steps.shape[1]}; expected 16n rows, groups in {GROUPS}")
+    return backend.packed("int4_linear", codes.device.type, (rows, columns), codes, steps, offsets)
+
+
+GROUPS = (32, 64, 128, 256)  # columns that share a step and an offset
+
+
+def int4_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b with four-bit weights: [..., K] -> fp32 [..., N].
+
+    x: any float dtype; backends may round it to bfloat16. bias: [N] or None.
+    """
+    _expect_columns(x, weight)
+    y: Tensor = weight.implementation.int4_linear(x, weight.data, bias)
+    return y
+
+
+def _expect(name: str, x: Tensor, dtype: torch.dtype, dimensions: int) -> None:
+    if x.dtype != dtype or x.dim() != dimensions:
+        raise ValueError(f"{name} is {x.dtype} {list(x.shape)}; expected {dtype} of {dimensions} dimensions")
+
+
+def _expect_columns(x: Tensor, weight: Packed) -> None:
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"rows of {x.shape[-1]} for a matrix of shape {list(weight.shape)}")

@@ -4,6 +4,9 @@ An op is one public function in `kernels/__init__.py`, which states and checks s
 `<op>_<backend>.py`, each with a function of the op's name and the same signature. `reference` is always there: it
 computes in fp32 and is obviously right rather than quick. The table below names the others, quickest first.
 
+To add an op: copy the pair `rms_norm_reference.py`, `rms_norm_aten.py`; add its row to BACKENDS, its public function,
+and its line in the table of `tests/kernels/test_pairs.py`.
+
 `VIABLE_KERNELS=reference` (or another backend's name) asks for one backend everywhere; `use("reference")` does so in a
 `with` block. What was asked for by name and cannot run is an error, not a fallback.
 """
@@ -15,31 +18,59 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 REFERENCE = "reference"
 VARIABLE = "VIABLE_KERNELS"
 
-# op -> device type -> backends, quickest first. To add an op, copy the `rms_norm` pair and its row.
+# op -> device type -> backends, quickest first.
 BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "rms_norm": {"cpu": ("aten",), "cuda": ("aten",)},
-    "int8_linear": {"cpu": ("onednn",)},
+    "int8_linear": {"cpu": ("onednn", "aten")},
     "int4_linear": {"cpu": ("aten",)},
-}
-
-# When a backend can run on this machine. No entry: always.
-AVAILABLE: dict[str, Callable[[], bool]] = {
-    "onednn": lambda: torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise"),
 }
 
 
 class BackendError(RuntimeError):
     """A backend was asked for by name and is not there."""
 
+
+class Packed(NamedTuple):
+    """A weight [N, K] in the layout of one backend, which is the one that can use it."""
+
+    implementation: Any
+    shape: tuple[int, ...]
+    data: Any
+
+
+def packed(op: str, device: str, shape: tuple[int, ...], *parts: Tensor) -> Packed:
+    """`parts` in the layout of the backend that `op` has on a device type now."""
+    chosen = implementation(op, device)
+    return Packed(chosen, shape, chosen.pack(*parts))
+
+
+@cache
+def onednn_int8_is_exact() -> bool:
+    """Is oneDNN there, and are its eight-bit products exact on this processor?
+
+    Without VNNI they are summed in pairs of sixteen bits, which overflow.
+    """
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        return False
+    module = importlib.import_module("kernels.int8_linear_onednn")
+    largest = torch.full((16, 64), 127, dtype=torch.int8)
+    y: Tensor = module.int8_linear(torch.full((1, 64), -127.0), module.pack(largest, torch.ones(16)), None)
+    return bool((y == -64 * 127 * 127).all())
+
+
+# When a backend can run on this machine. No entry: always.
+AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {("int8_linear", "onednn"): onednn_int8_is_exact}
 
 _chosen: dict[tuple[str, str], Any] = {}
 _asked: str | None = os.environ.get(VARIABLE) or None
@@ -56,7 +87,7 @@ def implementation(op: str, device: str) -> Any:
 def backends(op: str, device: str) -> list[str]:
     """The backends of `op` that can run on this machine, quickest first; `reference` is the last."""
     names = BACKENDS[op].get(device, ())
-    return [name for name in names if AVAILABLE.get(name, lambda: True)()] + [REFERENCE]
+    return [name for name in names if AVAILABLE.get((op, name), lambda: True)()] + [REFERENCE]
 
 
 @contextmanager

@@ -38,13 +38,16 @@ class Decoder(nn.Module):
     """ids [B, T] -> logits [B, T, V].
 
     Differentiable without a cache; with one, run it under `torch.inference_mode()`.
-    Activations are of `dtype`; the residual stream is of the embedding's.
     """
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: ModelConfig, dtype: torch.dtype = torch.float32, rows: torch.dtype | None = None
+    ) -> None:
+        """dtype: of activations and of weights. rows: of attention and what it caches; as `dtype`, if not given."""
         super().__init__()
         self.config = config
         self.dtype = dtype
+        self.rows = rows or dtype
         self.embedding: nn.Module = Embedding(config.vocab_size, config.width, dtype)
         self.rotary = Rotary(config.rope, dtype)
         self.blocks = nn.ModuleList(Block(config, i, dtype) for i in range(config.layers))
@@ -87,13 +90,13 @@ class Decoder(nn.Module):
                 f"a cache of {max_length} positions; the model was made for {self.config.context_length}"
             )
         kind = attention(self.config.attention)
-        rows = [kind.rows(self.config, layer) for layer in range(self.config.layers)]
-        return Cache(rows, max_length, batch, self.dtype, self.device)
+        declared = [kind.rows(self.config, layer) for layer in range(self.config.layers)]
+        return Cache(declared, max_length, batch, self.rows, self.device)
 
     def _pass(self, ids: Tensor, cache: Cache | None) -> Tensor:
         start, time = (cache.length if cache else 0), ids.shape[1]
         positions = torch.arange(start, start + time, device=self.device)
-        span = Span(start, time, self.rotary(positions))
+        span = Span(start, time, self.rotary(positions), self.rows)
         layers = cache.layers if cache else [None] * len(self.blocks)
         x: Tensor = self.embedding(ids)
         for block, layer in zip(self.blocks, layers, strict=True):

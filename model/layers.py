@@ -34,7 +34,7 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Token ids [B, T] -> rows [B, T, K] in the dtype of the residual stream."""
+    """Token ids [B, T] -> rows [B, T, K] in the weight's dtype."""
 
     weight: nn.Parameter
 

@@ -37,9 +37,9 @@ class GroupedQueryAttention(nn.Module):
         """[B, T, K] -> [B, T, K]"""
         batch, time, _ = x.shape
         heads = self.qkv(x).view(batch, time, -1, self.width).transpose(1, 2)  # [B, H + 2G, T, D]
-        turned = rotate(heads[:, : self.heads + self.groups], span.rotation)
+        turned = rotate(heads[:, : self.heads + self.groups], span.rotation).to(span.dtype)
         q, k = turned[:, : self.heads], turned[:, self.heads :]
-        v = heads[:, self.heads + self.groups :]
+        v = heads[:, self.heads + self.groups :].to(span.dtype)
         if cache is not None:
             k, v = cache.extend(span.start, k, v)
         y = self._attend(q, k, v, span)

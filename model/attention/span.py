@@ -9,20 +9,21 @@ from torch import Tensor
 class Span:
     """Positions start … start + T - 1, seen by queries at the same places and keys from 0 on.
 
-    `rotation`: cosines and signed sines, each [T, rotary width]. Masks are made on first use and then shared by the
-    layers of the pass.
+    `rotation`: cosines and signed sines, each [T, rotary width]. `dtype`: what scores and cached rows are kept in.
+    Masks are made on first use and then shared by the layers of the pass.
     """
 
-    def __init__(self, start: int, time: int, rotation: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, start: int, time: int, rotation: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
         self.start = start
         self.time = time
         self.rotation = rotation
+        self.dtype = dtype
         self._masks: dict[int, Tensor] = {}
 
     def causal(self, repeats: int) -> Tensor:
         """Added to scores [repeats·T, start + T]: 0 where a query may look, else -inf; the T rows, repeated."""
         if repeats not in self._masks:
-            cos = self.rotation[0]
-            mask = torch.full((self.time, self.start + self.time), -torch.inf, dtype=cos.dtype, device=cos.device)
+            shape = (self.time, self.start + self.time)
+            mask = torch.full(shape, -torch.inf, dtype=self.dtype, device=self.rotation[0].device)
             self._masks[repeats] = mask.triu(self.start + 1).repeat(repeats, 1)
         return self._masks[repeats]

@@ -6,51 +6,45 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from model.decoder import Decoder
 from model.errors import BadWeights, ModelNotFound, ModelUsageError, listed
-from model.layers import Linear, Rotary
+from model.layers import Linear
 from model.loaders import names
+from model.loaders.fill import AUTO, PRECISIONS, fill
 from model.loaders.matrix import Matrix
 from model.loaders.sources import Source, open_source
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
     """The decoder in a GGUF file or in a folder with `config.json` and safetensors.
 
-    dtype: "float32", "bfloat16" or "auto". Raises a ModelError that names what is wrong with the file, the weights, the
-    device or the dtype.
+    dtype: what weights are kept in: "float32", "bfloat16", "int8" or "int4" (both on a CPU), or "auto": bfloat16 on
+    CUDA; on a CPU float32 for a checkpoint in float32, else int8.
+    Raises a ModelError that names what is wrong with the file, the weights, the device or the dtype.
     """
     path = Path(path)
     if not path.exists():
         raise ModelNotFound(f"no such file or folder: {path}")
     place = _device(device)
+    if dtype != "auto" and dtype not in PRECISIONS:
+        raise ModelUsageError(f"dtype '{dtype}' is not known (known: auto, {', '.join(PRECISIONS)})")
     source = open_source(path)
-    if dtype == "auto":
-        dtype = "bfloat16" if place.type == "cuda" else "float32"
-    if dtype not in DTYPES:
-        raise ModelUsageError(f"dtype '{dtype}' is not supported (known: auto, {', '.join(DTYPES)})")
+    name = AUTO[place.type][source.precision] if dtype == "auto" else dtype
+    precision = PRECISIONS[name]
+    if place.type not in precision.devices:
+        raise ModelUsageError(f"dtype '{name}' does not run on {place.type} (does: {', '.join(precision.devices)})")
     with torch.device("meta"):
-        decoder = Decoder(source.config, DTYPES[dtype])
-    weights = match(source, decoder)
-    for key, matrix in weights.items():
-        owner, _, name = key.rpartition(".")
-        weight = nn.Parameter(matrix.read(DTYPES[dtype], place), requires_grad=False)
-        setattr(decoder.get_submodule(owner), name, weight)
-    if source.config.tied_head:
-        decoder.projection.weight = decoder.embedding.weight
-    decoder.rotary = Rotary(source.config.rope, DTYPES[dtype]).to(place)
-    log.info("%s: %s on %s", path.name, dtype, place)
+        decoder = Decoder(source.config, precision.dtype, precision.rows)
+    fill(decoder, match(source, decoder), precision, place)
+    log.info("%s: %s on %s", path.name, name, place)
     return decoder.eval()
 
 
 def match(source: Source, decoder: Decoder) -> dict[str, Matrix]:
-    """Our key -> its rows in the checkpoint, for every weight of `decoder` that is kept by itself.
+    """Our key -> its rows in the checkpoint, for every weight of `decoder`; a tied head has the embedding's.
 
     BadWeights names tensors that are missing, mis-shaped or unknown.
     """
@@ -61,6 +55,7 @@ def match(source: Source, decoder: Decoder) -> dict[str, Matrix]:
     there = set(source.names())
     for key, weight in decoder.named_parameters():
         if key == "projection.weight" and source.config.tied_head:
+            found[key] = found["embedding.weight"]
             continue
         parts = names.parts(source.table, key, source.rotary_interleaved)
         module = decoder.get_submodule(key.rpartition(".")[0])

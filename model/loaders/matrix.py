@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -22,14 +22,11 @@ class Matrix:
         self.parts = parts
         self._source = source
 
-    def slices(self, multiple: int = 1) -> Iterator[tuple[int, Tensor]]:
-        """(first row, rows [n, K]) in order, in the checkpoint's float dtype.
-
-        Each n is a multiple of `multiple`, but for the last slice of each part.
-        """
+    def slices(self) -> Iterator[tuple[int, Tensor]]:
+        """(first row, rows [n, K]) in order, in the checkpoint's float dtype."""
         place = 0
         for part in self.parts:
-            for rows in self._part(part, multiple):
+            for rows in self._part(part):
                 yield place, rows
                 place += len(rows)
 
@@ -41,14 +38,19 @@ class Matrix:
             flat[place : place + len(rows)] = rows.to(device=device, dtype=dtype)
         return whole
 
-    def _part(self, part: Part, multiple: int) -> Iterator[Tensor]:
+    def stored(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The rows as the checkpoint stores them, uint8 [N, bytes per row], and how to read some: of one part only."""
+        (part,) = self.parts
+        stored, kind = self._source.stored(part.name)
+        return stored, kind.numbers
+
+    def _part(self, part: Part) -> Iterator[Tensor]:
         shape = self._source.shape(part.name)
         if len(shape) == 1:
             rows = self._checked(part, self._source.rows(part.name, 0, 1).view(-1, 1))
             yield self._halves(rows) if part.interleaved else rows
             return
-        if part.interleaved:
-            multiple *= self._source.config.head_width
+        multiple = self._source.config.head_width if part.interleaved else 1
         step = max(multiple, SLICE // shape[1] // multiple * multiple)
         for start in range(0, shape[0], step):
             rows = self._checked(part, self._source.rows(part.name, start, min(start + step, shape[0])))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.config import FAMILIES, ModelConfig, biases_among, from_config_json, from_gguf
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
-from model.loaders import names
+from model.loaders import ggml, names
 from model.loaders.gguf import GGUF
 
 Precision = Literal["float32", "bfloat16", "quantised"]
@@ -33,6 +33,10 @@ class Source(Protocol):
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Numbers [stop - start, columns] in a float dtype; a vector is one row."""
+        ...
+
+    def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
+        """All rows as they are stored, uint8 [rows, bytes per row], and how to read them."""
         ...
 
 
@@ -81,8 +85,11 @@ class GGUFSource:
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         return self.file.rows(name, start, stop)
 
+    def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
+        return self.file.mapped(name), self.file.tensors[name].kind
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+_KINDS = {kind.name: kind for kind in ggml.KINDS.values() if not kind.quantised}
 
 
 class SafetensorsSource:
@@ -109,8 +116,8 @@ class SafetensorsSource:
             for name in opened.keys():  # noqa: SIM118 - not a mapping
                 view = opened.get_slice(name)
                 kind = view.get_dtype()
-                if kind not in _DTYPES:
-                    raise UnsupportedModel(f"tensor {printable(name)} is stored as {kind}; known: {', '.join(_DTYPES)}")
+                if kind not in _KINDS:
+                    raise UnsupportedModel(f"tensor {printable(name)} is stored as {kind}; known: {', '.join(_KINDS)}")
                 kinds.add(kind)
                 self._shapes[name] = tuple(view.get_shape())
                 self._where[name] = view
@@ -130,6 +137,11 @@ class SafetensorsSource:
         view = self._where[name]
         rows: Tensor = view[start:stop] if len(self._shapes[name]) > 1 else view[:].unsqueeze(0)
         return rows
+
+    def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
+        view = self._where[name]
+        rows: Tensor = view[:]
+        return rows.view(torch.uint8), _KINDS[view.get_dtype()]
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -1,0 +1,133 @@
+"""Every backend of every op against its reference, from one table of bounds.
+
+Error: RMS of the difference over RMS of the reference.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import kernels
+from kernels import backend
+
+# fp32 arithmetic; or inputs rounded to bfloat16, 2^-9 each; or inputs rounded to eight bits of their row's maximum.
+BOUNDS = {
+    ("rms_norm", "aten"): 1e-6,
+    ("int8_linear", "onednn"): 1.2e-2,
+    ("int8_linear", "aten"): 4e-3,
+    ("int4_linear", "aten"): 4e-3,
+}
+ROWS = (1, 2, 3, 17, 63, 64, 65, 1000)
+
+
+def cases() -> list[tuple[str, str]]:
+    return [(op, name) for op in backend.BACKENDS for name in backend.backends(op, "cpu")[:-1]]
+
+
+def error(ours: Tensor, reference: Tensor) -> float:
+    assert ours.shape == reference.shape
+    difference = (ours.float() - reference.float()).pow(2).mean().sqrt()
+    return float(difference / reference.float().pow(2).mean().sqrt())
+
+
+def inputs(rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[rows, columns] whose rows differ in size, laid out with gaps."""
+    random = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, 2 * columns, generator=random)[:, ::2] * torch.logspace(-2, 2, rows).unsqueeze(-1)
+    return x.to(dtype)
+
+
+def run(op: str, x: Tensor, out: int = 48) -> Tensor:
+    """`op` by the backend that is asked for, on weights that depend on nothing but the sizes."""
+    random = torch.Generator().manual_seed(7)
+    columns = x.shape[-1]
+    if op == "rms_norm":
+        return kernels.rms_norm(x, torch.randn(columns, generator=random), 1e-6)
+    bias = torch.randn(out, generator=random)
+    if op == "int8_linear":
+        codes = torch.randint(-127, 128, (out, columns), generator=random, dtype=torch.int8)
+        return kernels.int8_linear(x, kernels.pack_int8(codes, torch.rand(out, generator=random)), bias)
+    if op == "int4_linear":
+        codes = torch.randint(0, 16, (out, columns), generator=random, dtype=torch.uint8)
+        factors = torch.rand(2, out, columns // 32, generator=random).bfloat16()
+        return kernels.int4_linear(x, kernels.pack_int4(codes, *factors), bias)
+    raise AssertionError(f"no case for {op}: add one")
+
+
+def test_the_table_is_complete() -> None:
+    assert set(cases()) <= set(BOUNDS)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize(("op", "name"), cases())
+def test_backend_equals_reference(op: str, name: str, rows: int) -> None:
+    x = inputs(rows, 96)
+    with backend.use(backend.REFERENCE):
+        expected = run(op, x)
+    with backend.use(name):
+        ours = run(op, x)
+    assert error(ours, expected) <= BOUNDS[op, name]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("op", "name"), cases())
+def test_other_dtypes_and_shapes(op: str, name: str, dtype: torch.dtype) -> None:
+    x = inputs(6, 128, dtype).view(2, 3, 128)
+    with backend.use(backend.REFERENCE):
+        expected = run(op, x)
+    with backend.use(name):
+        ours = run(op, x)
+    assert ours.shape == (2, 3, ours.shape[-1])
+    assert error(ours, expected) <= BOUNDS[op, name]
+
+
+@pytest.mark.parametrize("rows", (2, 3, 8, 33))
+@pytest.mark.parametrize("name", [name for op, name in cases() if op == "int8_linear"])
+def test_a_row_does_not_depend_on_its_neighbours(name: str, rows: int) -> None:
+    x = inputs(rows, 96)
+    with backend.use(name):
+        together = run("int8_linear", x)
+        alone = torch.cat([run("int8_linear", row.unsqueeze(0)) for row in x])
+    bound = 0 if name == "onednn" else BOUNDS["int8_linear", name]
+    assert error(together, alone) <= bound
+
+
+@pytest.mark.parametrize("name", [name for op, name in cases() if op == "int8_linear"])
+def test_rows_of_zeros_and_of_huge_numbers(name: str) -> None:
+    x = torch.zeros(3, 64)
+    x[1] = 1e30
+    with backend.use(name):
+        y = kernels.int8_linear(x, kernels.pack_int8(torch.ones(16, 64, dtype=torch.int8), torch.ones(16)))
+    assert (y[0] == 0).all() and (y[2] == 0).all()
+    assert torch.allclose(y[1], torch.tensor(64e30), rtol=1e-2)
+
+
+def test_a_backend_that_is_not_there_is_an_error() -> None:
+    with backend.use("abacus"), pytest.raises(backend.BackendError, match="abacus"):
+        kernels.rms_norm(torch.ones(1, 4), torch.ones(4), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: kernels.rms_norm(torch.ones(2, 3), torch.ones(4), 1e-6), "rows of 3"),
+        (lambda: kernels.pack_int8(torch.ones(4, 4), torch.ones(4)), "torch.float32"),
+        (lambda: kernels.pack_int8(torch.ones(4, 4, dtype=torch.int8), torch.ones(3)), "3 scales for 4 rows"),
+        (
+            lambda: kernels.int8_linear(
+                torch.ones(1, 5), kernels.pack_int8(torch.ones(4, 4, dtype=torch.int8), torch.ones(4))
+            ),
+            "rows of 5",
+        ),
+        (
+            lambda: kernels.pack_int4(torch.ones(16, 48, dtype=torch.uint8), *torch.ones(2, 16, 1).bfloat16()),
+            "groups of 48",
+        ),
+    ],
+)
+def test_misuse_names_the_value(call: object, words: str) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match=words):
+        call()
