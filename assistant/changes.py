@@ -42,23 +42,37 @@ def replace_file(path: Path, before: str, after: str) -> None:
             raise ViableError(f"{path}: not written: it is read-only")
         if target.read_bytes() != before.encode():
             raise ViableError(f"{path}: not written: it was changed meanwhile")
-        _replace(target, after.encode(), status)
+        _put(target, after.encode(), status)
     except OSError as error:
         raise ViableError(f"{path}: not written: {(error.strerror or str(error)).lower()}") from None
 
 
-def _replace(target: Path, data: bytes, status: os.stat_result) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, whether it exists or not. OSError if it cannot be written."""
+    target = path.resolve()
+    _put(target, data, target.stat() if target.exists() else None)
+
+
+def _put(target: Path, data: bytes, status: os.stat_result | None) -> None:
     descriptor, name = tempfile.mkstemp(prefix=".viable-", dir=target.parent)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(PermissionError):
-            os.chown(name, status.st_uid, status.st_gid)
-        os.chmod(name, stat.S_IMODE(status.st_mode))
+        if status:
+            with contextlib.suppress(PermissionError):
+                os.chown(name, status.st_uid, status.st_gid)
+        os.chmod(name, stat.S_IMODE(status.st_mode) if status else 0o666 & ~_umask())
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def _umask() -> int:
+    """It can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -107,6 +107,11 @@ class Session:
         self._scorer = CachedScorer(decoder, self.capacity)
         self._lock = threading.Lock()
 
+    def forget(self) -> None:
+        """Compute the next request from its first token: what it gives then depends on nothing before it."""
+        with self._lock:
+            self._scorer.truncate(0)
+
     def complete(self, request: Request, interrupt: Interrupt = never) -> Completion:
         """Fill a gap. Waits while another request is being served."""
         for chunk in self.stream(request, interrupt):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import click
 from assistant.document import NotSource
 from assistant.errors import UsageProblem
 from assistant.examine import Finding, examine, read_source
+from assistant.paths import expanded
 from assistant.progress import Progress
 from validators import ReferenceValidator
 from validators.contracts import Validator
@@ -47,7 +47,7 @@ def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
         if sys.stdin.isatty():
             raise UsageProblem("name files or folders, or pipe a file in; `viable validate --help` shows how")
         files = (STDIN,)
-    paths = list(_expanded(files))
+    paths = list(expanded(files))
     kinds: Counter[str] = Counter()
     with Progress(len(paths), "files") as progress:
         for path in paths:
@@ -70,17 +70,6 @@ def _validator(version: str) -> Validator[Any]:
     if version != RUNNING:
         raise UsageProblem(f"--version {version} is not known: this is Python {RUNNING}")
     return ReferenceValidator()
-
-
-def _expanded(names: Iterable[str]) -> Iterator[str]:
-    """Files as they are, folders as the *.py below them, sorted. Hidden folders and virtual environments are left."""
-    for name in names:
-        if name == STDIN or not os.path.isdir(name):
-            yield name
-            continue
-        for folder, inner, files in os.walk(name):
-            inner[:] = sorted(i for i in inner if i[0] != "." and not Path(folder, i, "pyvenv.cfg").exists())
-            yield from (os.path.join(folder, file) for file in sorted(files) if file.endswith(".py"))
 
 
 def _examine(name: str, validator: Validator[Any], *, running: bool) -> Finding | None:

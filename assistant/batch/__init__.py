@@ -1,0 +1,17 @@
+"""Many prompts from files, answered row by row, so that a run can be killed at any moment and go on.
+
+Rows that are read:
+
+    {"task_id": …, "prompt": …}                         as in HumanEval; `suffix` may stand beside the prompt
+    {"prefix": …, "suffix": …}                          a gap; `task_id` or `id` may name it
+    {"custom_id": …, "method": "POST", "url": "/v1/completions", "body": {…}}      an OpenAI batch request
+    a Python file that says <CURSOR>
+
+The answers are in the order of the rows. Those to OpenAI requests have the shape that OpenAI and vLLM give them, with
+what else is known under `viable`; all others are
+
+    {"task_id", "sample", "completion", "finish_reason", "valid", "reason", "tokens", …, "ms", "seed", "error", "key"}
+
+A run that was killed and started again gives the same rows as one that was not, but for the fields that tell the time:
+`ms`, and in OpenAI responses `created`. That holds for a limit in milliseconds only as far as the machine keeps time.
+"""
