@@ -11,6 +11,7 @@ from validators.scanner import Scanner
 __all__ = ["Closer"]
 
 _MOST_PIECES = 5_000
+_UNCLOSED = 50  # weight of a line that leaves a body to be written
 _UNUSUAL = 6  # weight of making another name of a keyword that cannot stand
 # Digits for a number that is not one yet, and what may be left of a keyword glued to it.
 _NUMBER_ENDINGS = ("", "0", "j", "0j", "f", "n", "s", "r", "or", "d", "nd", "t", "ot", "e", "se", "lse")
@@ -122,10 +123,7 @@ class Closer:
                 accepted, after, inside, _ = self._scanner.run(line, block, rest + "\n")
                 if accepted != len(rest) + 1:
                     continue
-            if after.node is None:
-                weight = 0 if inside.closed() else 50
-            else:
-                weight = self._costs.of(after.node)
+            weight = self._costs.of(after.node) if after.node else 0 if inside.closed() else _UNCLOSED
             weight += len(rest) + (_UNUSUAL if rest == "x" else 0)
             if best is None or weight < best[0]:
                 best = (weight, rest, after)
@@ -150,10 +148,8 @@ class Closer:
             return "\n"
         if block.body:
             entry = self._scanner.entries[block.body]
-            if column > block.column and tabbed > block.tabbed:
-                blanks = ""
-            else:
-                blanks = self._deeper(block, column, tabbed)
+            deep = column > block.column and tabbed > block.tabbed
+            blanks = "" if deep else self._deeper(block, column, tabbed)
         else:
             while block.context not in REQUIRED:
                 assert block.parent is not None

@@ -7,7 +7,8 @@ line was, read after its NEWLINE), a lower-case word a rule; ``_word`` is inline
 
 The rules say what ``ast.parse`` accepts, so every target, argument and parameter rule that CPython checks while it
 parses is a nonterminal here. Written after the language reference and CPython's parser; left recursion is a loop,
-precedence inside one operand chain is left out because only recognition counts.
+precedence inside one operand chain is left out because only recognition counts. The ``flat`` rules are expressions
+without a bare lambda: directly in a replacement field a ':' begins the format.
 """
 
 from __future__ import annotations
@@ -135,7 +136,13 @@ strings: (STRING | _f_string) (STRING | _f_string)* | BYTES BYTES* | {3.14..} _t
 _f_string: FSTRING field* FSTRING_END
 _t_string: TSTRING field* FSTRING_END
 field: 'f{' _field_value ['='] ['f!' CONVERSION] ['f:' field*] 'f}'
-_field_value: {..3.11} group | {3.12..} yield_expression | {3.12..} star_expressions
+_field_value: {..3.11} flat_group | {3.12..} flat_yield | {3.12..} flat_expressions
+flat_group: flat_yield | flat [ for_ifs | (',' _flat_star)* [','] ] | '*' bitor (',' _flat_star)+ [',']
+    | '*' bitor ',' | {..3.8} '*' bitor
+flat_yield: 'yield' 'from' flat | 'yield' [flat_expressions]
+flat_expressions: _flat_star (',' _flat_star)* [',']
+_flat_star: '*' bitor | flat
+flat: _disjunction ['if' _disjunction 'else' flat]
 """
 
 _PATTERNS = """

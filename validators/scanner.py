@@ -79,9 +79,10 @@ class Scanner(StringScanner):
         self.outcomes: dict[Node, str] = {}
         self._lines: dict[tuple[int, Node | None, Frame, str, object], Line] = {}
         # What a backslash in the indentation does: it fixes the column, from 3.10 on unless that is 0; in 3.9 the line
-        # counts as not indented at all.
+        # counts as not indented at all; in 3.8 the line begins there, so it cannot be blank.
         self._counts_on = version >= (3, 10)
         self._ignores = version == (3, 9)
+        self._resolves = version == (3, 8)
         prefixes = "|".join(sorted({p.lower() for p in self.words.prefixes}, key=len, reverse=True))
         signs = sorted(self.words.operators, key=len, reverse=True)
         self._token = re.compile(
@@ -203,6 +204,9 @@ class Scanner(StringScanner):
                 end = self._continuation(scan, at)
                 if end < 0:
                     scan.detail = (column, tabbed, held, False)
+                    return
+                if self._resolves and column:
+                    self._resolve(scan, at, column, tabbed)
                     return
                 if held is None and (column or not self._counts_on):
                     held = (column, column if self._counts_on else tabbed)
