@@ -159,7 +159,7 @@ class Session:
             tally.add(step)
             new = characters.decode(b"".join(self._tokenizer.pieces[token] or b"" for token in step.ids))
             text += new
-            closed = text.find(needle, max(len(text) - len(new) - len(needle), 0)) if needle else -1
+            closed = self._closed(gap, start.text, text, max(len(text) - len(new) - len(needle), 0), needle)
             if closed < 0 and not step.stop:
                 yield Chunk(new, step)
                 continue
@@ -185,18 +185,33 @@ class Session:
             )
             return
 
+    def _closed(self, gap: Gap, start: Any, text: str, begin: int, needle: str) -> int:
+        """Where `text` begins to repeat the suffix, from `begin` on; -1 if it does not.
+
+        A place where the file would not parse is none: `)` may repeat the suffix, or close a bracket of the text.
+        """
+        at = text.find(needle, begin) if needle else -1
+        while at >= 0 and not self._parses(gap, start, text[:at]):
+            at = text.find(needle, at + 1)
+        return at
+
+    def _parses(self, gap: Gap, start: Any, candidate: str) -> bool:
+        """Does the file parse with `candidate` in the gap? A broken file: is it no more broken than it was?"""
+        problems = self._validator.problems(start)
+        verdict = self._validator.check(start, candidate)
+        if verdict.accepted < len(candidate):
+            return False
+        if problems:
+            again = self._validator.start(gap.prefix + candidate, gap.suffix)
+            return len(self._validator.problems(again)) <= len(problems)
+        return self._validator.complete(verdict.state) and refusal(gap.filled(candidate)) is None
+
     def _settle(self, gap: Gap, start: Any, text: str, closed: int | None) -> tuple[str, str | None]:
         """What of `text` is kept, and what there is to say about it."""
         problems = self._validator.problems(start)
 
         def parses(candidate: str) -> bool:
-            verdict = self._validator.check(start, candidate)
-            if verdict.accepted < len(candidate):
-                return False
-            if problems:
-                again = self._validator.start(gap.prefix + candidate, gap.suffix)
-                return len(self._validator.problems(again)) <= len(problems)
-            return self._validator.complete(verdict.state) and refusal(gap.filled(candidate)) is None
+            return self._parses(gap, start, candidate)
 
         kept = gaps.settle(text, gap.suffix, closed, parses)
         if kept is None:
