@@ -41,15 +41,26 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(SUMMARIES.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="viable")
-def viable() -> None:
+@click.pass_context
+def viable(context: click.Context) -> object:
     """Local code completion for Python in which every suggestion parses.
 
     \b
+    viable                                write code with the model, here (viable repl)
+    echo 'def add(a, b):' | viable        continue standard input
     viable complete app.py --at 12:5      fill the gap at line 12, column 5
-    viable repl                           write code with the model, here
     viable validate *.py                  where does a file stop being valid?
 
     The model is fetched once, on first use; `viable models pull` does it beforehand.
     """
+    if context.invoked_subcommand is not None:
+        return None
+    repl = viable.get_command(context, "repl")
+    assert repl is not None
+    return context.invoke(repl)

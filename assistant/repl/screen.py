@@ -1,0 +1,130 @@
+"""The terminal as the REPL writes to it: colours by name, notes, and painters for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.output import Output
+from prompt_toolkit.renderer import print_formatted_text
+from prompt_toolkit.styles import BaseStyle, Style, merge_styles, style_from_pygments_cls
+
+from assistant.errors import UsageProblem
+from assistant.repl.paint import Painter
+from assistant.repl.program import Program
+from assistant.repl.visible import visible
+
+TERMINAL = "terminal"
+"""The theme in the terminal's own colours, which suit its background, whatever that is."""
+
+_TERMINAL_COLOURS = {
+    "pygments.comment": "ansibrightblack italic",
+    "pygments.keyword": "ansimagenta",
+    "pygments.keyword.constant": "ansicyan",
+    "pygments.name.builtin": "ansicyan",
+    "pygments.name.builtin.pseudo": "ansicyan italic",
+    "pygments.name.class": "ansiyellow",
+    "pygments.name.decorator": "ansiyellow",
+    "pygments.name.exception": "ansiyellow",
+    "pygments.name.function": "ansiblue",
+    "pygments.name.function.magic": "ansiblue",
+    "pygments.literal.number": "ansicyan",
+    "pygments.literal.string": "ansigreen",
+    "pygments.literal.string.escape": "ansibrightgreen",
+    "pygments.literal.string.interpol": "ansibrightgreen",
+    "pygments.operator.word": "ansimagenta",
+}
+
+_OWN = {
+    "gutter.user": "ansigreen bold",
+    "gutter.model": "ansibrightblack",
+    "note": "ansibrightblack",
+    "good": "ansigreen",
+    "warning": "ansiyellow",
+    "bad": "ansired",
+    "heading": "bold",
+    "command": "ansicyan",
+    "unprintable": "reverse",
+    "bottom-toolbar": "noreverse ansibrightblack",
+    "bottom-toolbar.text": "",
+    "validation-toolbar": "noreverse ansired",
+    "auto-suggestion": "ansibrightblack italic",
+}
+
+MARGIN = "  "
+"""Left of what is no program: as wide as a gutter."""
+
+
+def themes() -> Iterator[str]:
+    """Every name that `theme_style` knows."""
+    from pygments.styles import get_all_styles
+
+    yield TERMINAL
+    yield from sorted(get_all_styles())
+
+
+def theme_style(name: str) -> BaseStyle:
+    """The colours of a theme, for ptk. Raises UsageProblem for an unknown one."""
+    if name == TERMINAL:
+        return merge_styles([Style.from_dict(_TERMINAL_COLOURS), Style.from_dict(_OWN)])
+    if name not in themes():
+        raise UsageProblem(f"unknown theme {name!r}; /theme lists them")
+    from pygments.styles import get_style_by_name
+
+    return merge_styles([style_from_pygments_cls(get_style_by_name(name)), Style.from_dict(_OWN)])
+
+
+class Screen:
+    """Writes whole lines, from the left margin to the left margin."""
+
+    def __init__(self, output: Output, theme: str = TERMINAL) -> None:
+        self.output = output
+        self.theme = theme
+        self.style = theme_style(theme)
+
+    def set_theme(self, name: str) -> None:
+        self.style = theme_style(name)
+        self.theme = name
+
+    def say(self, *parts: tuple[str, str] | str) -> None:
+        """One line; a part is a text, or a style class and a text."""
+        fragments = [("", MARGIN)]
+        fragments += [("", part) if isinstance(part, str) else (f"class:{part[0]}", part[1]) for part in parts]
+        shown = [(style, visible(text)) for style, text in fragments]
+        print_formatted_text(self.output, FormattedText([*shown, ("", "\n")]), self.style)
+
+    def painter(self) -> Painter:
+        return Painter(self.output, self.style)
+
+    def show(self, program: Program, rows: int | None = None) -> None:
+        """The program, or its last `rows` lines."""
+        lines = list(program.lines())
+        hidden = len(lines) - rows if rows and len(lines) > rows + 1 else 0
+        if hidden:
+            self.say(("note", f"… {hidden} lines above (/show)"))
+        painter = self.painter()
+        for author, text in lines[hidden:]:
+            painter.write(text + "\n", author)
+        painter.close()
+
+    @contextmanager
+    def without_echo(self) -> Iterator[None]:
+        """Keys pressed meanwhile are not shown; the next prompt gets them. Ctrl-C still interrupts."""
+        try:
+            import termios
+
+            fd = sys.stdin.fileno()
+            before = termios.tcgetattr(fd)
+        except (ImportError, OSError, ValueError, termios.error):
+            yield
+            return
+        quiet = list(before)
+        quiet[0] &= ~termios.ICRNL
+        quiet[3] &= ~(termios.ECHO | termios.ICANON)
+        termios.tcsetattr(fd, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(fd, termios.TCSANOW, before)

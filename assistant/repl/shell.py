@@ -1,0 +1,390 @@
+"""The REPL on a terminal: prompt, hand over, show, again."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from prompt_toolkit import PromptSession
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.lexers import DynamicLexer, PygmentsLexer, SimpleLexer
+from prompt_toolkit.output import Output
+from prompt_toolkit.output.defaults import create_output
+from prompt_toolkit.styles import DynamicStyle
+from prompt_toolkit.validation import ValidationError, Validator
+from pygments.lexers.python import PythonLexer
+
+from assistant.completion import Request
+from assistant.document import Gap
+from assistant.errors import ViableError
+from assistant.judge import refusal
+from assistant.repl.commands import dispatch
+from assistant.repl.contracts import Session
+from assistant.repl.files import Source
+from assistant.repl.ghost import ModelSuggest
+from assistant.repl.keys import COMMAND, bindings
+from assistant.repl.lines import indentation, may_end, next_indent
+from assistant.repl.loading import Loader
+from assistant.repl.names import ReplCompleter
+from assistant.repl.notes import Part, Totals, after_turn, toolbar
+from assistant.repl.options import Options
+from assistant.repl.paint import GUTTER, WRAPPED, Painter
+from assistant.repl.program import Moment, Program, Timeline
+from assistant.repl.screen import Screen
+from assistant.repl.turn import Cancel, Turn, take_turn
+from assistant.settings import Settings
+
+UNFINISHED = frozenset({"length", "time", "context", "cancelled"})
+"""Finish reasons after which a block may still be open."""
+
+SCROLLED = 8
+"""Lines shown again where the screen could not be mended."""
+
+WARMER = 0.8
+"""Temperature at which a part is written again, where the settings choose the best token only."""
+
+
+class Fault(NamedTuple):
+    """Where a program stops being viable."""
+
+    offset: int
+    """Characters from its start."""
+    reason: str
+
+
+class Shell:
+    """One REPL. Commands read and change its attributes.
+
+    `opener` opens a session, in a thread; `fault` says where a program that is still being written is broken.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        *,
+        opener: Callable[[Settings], Session],
+        fault: Callable[[str], Fault | None],
+        history: Path | None = None,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.settings = settings
+        self.options = options
+        self.screen = Screen(output or create_output(), options.theme)
+        self.loader = Loader(opener, self._changed)
+        self.timeline = Timeline()
+        self.turn: Turn | None = None
+        """The model's last one."""
+        self.totals = Totals()
+        self.source: Source | None = None
+        """The file that was loaded or saved."""
+        self.offered = ""
+        """What the next prompt begins with."""
+        self.leaving = False
+        self._fault = fault
+        self._hint = "/help"
+        self._again = 0
+        self._begun = False
+        self._judged = ("", refusal(""))
+        self._recovery = (history.parent if history else Path(tempfile.gettempdir())) / "recovered.py"
+        self._ghost = ModelSuggest(self._idle_session, lambda: self.program.on_new_line().text)
+        self._prompt = self._new_prompt(history, input)
+
+    @property
+    def program(self) -> Program:
+        return self.timeline.now.program
+
+    def all_settings(self) -> dict[str, Any]:
+        """Everything that /set knows, by name."""
+        return {**msgspec.structs.asdict(self.settings), **msgspec.structs.asdict(self.options)}
+
+    def reopen(self, settings: Settings) -> None:
+        """Open another session behind the prompt; the old one serves until it is there."""
+        self.settings = settings
+        self.loader.start(settings)
+
+    def run(self) -> None:
+        """Prompt until the user leaves. Raises the ViableError for which there is no model at all."""
+        self.screen.say(("heading", "viable"), " · type Python, press Enter, the model goes on · /help · Ctrl-D leaves")
+        try:
+            while not self.leaving:
+                text = self._ask()
+                if text is None:
+                    return
+                self._obey(text)
+        except BaseException:
+            self._rescue()
+            raise
+
+    def replace_program(self, text: str) -> None:
+        """Go on with `text` as the program."""
+        self.timeline = self.timeline.record(Moment(Program().plus("user", text)))
+
+    def load(self, path: Path) -> None:
+        """Go on with a file. Raises ViableError if it cannot be read."""
+        self.source, text = Source.read(path)
+        self.replace_program(text)
+
+    def regenerate(self) -> None:
+        """Let the model write its last part again, by chance instead of by rank."""
+        base = self.timeline.now.base
+        assert base is not None
+        self._again += 1
+        temperature = self.settings.temperature or WARMER
+        seed = self.settings.seed + self._again
+        self.screen.say(("note", f"again, at temperature {temperature:g} with seed {seed}"))
+        painter = self.screen.painter()
+        _paint_end(painter, base)
+        self._generate(base, painter, Request(Gap(base.text, ""), temperature=temperature, seed=seed), "")
+
+    def _ask(self) -> str | None:
+        """What the user types; None to leave."""
+        default, self.offered = self.offered, ""
+        self._prompt.app.editing_mode = EditingMode.VI if self.options.vi else EditingMode.EMACS
+        try:
+            return self._prompt.prompt(default=default)
+        except EOFError:
+            return None
+
+    def _obey(self, text: str) -> None:
+        """Do what was typed; what can be foreseen to fail becomes a line."""
+        try:
+            if text.startswith(COMMAND):
+                self.screen.say(("command", text.strip()))
+                dispatch(self, text)
+            else:
+                self._hand_over(text)
+        except ViableError as error:
+            self.screen.say(("bad", " ".join(str(error).split())))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self.screen.say(("bad", f"{where}{error.strerror or error}"))
+        except KeyboardInterrupt:
+            self.screen.say(("note", "stopped"))
+
+    def _hand_over(self, text: str) -> None:
+        """Append what was typed and let the model go on."""
+        typed = text.rstrip()
+        base = self.program
+        painter = self.screen.painter()
+        if typed:
+            typed += "\n" if may_end(typed) else ""
+            base = base.on_new_line().plus("user", typed)
+            painter.write(typed, "user")
+        elif not base.text:
+            return
+        else:
+            _paint_end(painter, base)
+        self._again = 0
+        self._generate(base, painter, Request(Gap(base.text, "")), text.rstrip())
+
+    def _generate(self, base: Program, painter: Painter, request: Request, asked: str) -> None:
+        """Let the model continue `base`, and record what is kept. An error or Ctrl-C leaves the user's part."""
+        request = self._with_settings(request)
+        kept = Moment(base, asked)
+        try:
+            with _interrupts() as cancel, self.screen.without_echo():
+                painter.status("loading the model …" if self.loader.busy else "thinking …")
+                session = self.loader.wait(cancel)
+                if not session:
+                    painter.clear_status()
+                    return
+                painter.status("thinking …")
+                turn = take_turn(
+                    session, base.text, request, cancel, _writer(painter), whole_unit=self.options.stop == "unit"
+                )
+                kept = Moment(base.plus("model", turn.completion.text), asked, base)
+            self._keep(painter, turn)
+        except BaseException:
+            painter.clear_status()
+            raise
+        finally:
+            painter.close()
+            self.timeline = self.timeline.record(kept)
+        self._offer_indent(turn)
+        if note := after_turn(turn):
+            self.screen.say(*note)
+
+    def _keep(self, painter: Painter, turn: Turn) -> None:
+        """Make the screen show what is kept of a turn, and count it."""
+        painter.clear_status()
+        kept = turn.completion.text
+        cut = turn.cut
+        if painter.cut(len(cut)):
+            painter.write(kept[len(turn.shown) - len(cut) :], "model")
+        else:
+            painter.close()
+            self.screen.say(("warning", "what was cut has scrolled away; the program now ends with:"))
+            ending = Program().plus("model", kept)
+            self.screen.show(ending, SCROLLED)
+        self.turn = turn
+        self.totals.add(turn.completion)
+
+    def _offer_indent(self, turn: Turn) -> None:
+        text = self.program.text
+        if turn.completion.finish_reason in UNFINISHED:
+            self.offered = indentation(text.rstrip().rpartition("\n")[2])
+        elif not turn.completion.text:
+            self.offered = next_indent(text.rstrip())
+        else:
+            self.offered = turn.indent
+
+    def _with_settings(self, request: Request) -> Request:
+        """With what /set says and the request leaves open."""
+        s = self.settings
+        return Request(
+            request.gap,
+            max_tokens=s.max_tokens,
+            max_ms=s.max_ms,
+            temperature=s.temperature if request.temperature is None else request.temperature,
+            top_p=s.top_p,
+            seed=s.seed if request.seed is None else request.seed,
+        )
+
+    def _idle_session(self) -> Session | None:
+        return self.loader.session if self.options.ghost and not self.loader.busy else None
+
+    def _begin_loading(self, _: object) -> None:
+        """Once the first prompt is drawn: importing torch would hold it up."""
+        if not self._begun:
+            self._begun = True
+            self.loader.start(self.settings)
+
+    def _changed(self) -> None:
+        """The loader's session or error changed; called from its thread."""
+        app = self._prompt.app
+        if self.loader.error and not self.loader.session and app.loop and app.is_running:
+            app.loop.call_soon_threadsafe(self._give_up)
+        app.invalidate()
+
+    def _give_up(self) -> None:
+        if self.loader.error and self._prompt.app.is_running:
+            self._prompt.app.exit(exception=self.loader.error)
+
+    def _new_prompt(self, history: Path | None, input: Input | None) -> PromptSession[str]:
+        lexers = (SimpleLexer("class:command"), PygmentsLexer(PythonLexer))
+        prompt: PromptSession[str] = PromptSession(
+            [("class:gutter.user", GUTTER["user"])],
+            prompt_continuation=lambda width, line, soft: [("class:gutter.user", WRAPPED if soft else GUTTER["user"])],
+            multiline=True,
+            lexer=DynamicLexer(lambda: lexers[not prompt.default_buffer.text.startswith(COMMAND)]),
+            style=DynamicStyle(lambda: self.screen.style),
+            include_default_pygments_style=False,
+            history=_history(history),
+            key_bindings=bindings(self._nothing_to_clear),
+            completer=ReplCompleter(self),
+            auto_suggest=self._ghost,
+            validator=_NewFault(self),
+            validate_while_typing=False,
+            bottom_toolbar=self._toolbar,
+            erase_when_done=True,
+            reserve_space_for_menu=6,
+            input=input,
+            output=self.screen.output,
+        )
+        prompt.default_buffer.on_text_changed += self._typed
+        prompt.app.after_render += self._begin_loading
+        prompt.app.ttimeoutlen = 0.05
+        return prompt
+
+    def _typed(self, _: object) -> None:
+        self._ghost.cancel()
+        self._hint = "/help"
+
+    def _nothing_to_clear(self) -> None:
+        self._hint = "Ctrl-D leaves"
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        text = self.program.text
+        if self._judged[0] != text:
+            self._judged = (text, refusal(text))
+        session = None if self.loader.busy else self.loader.session
+        parts: list[Part] = toolbar(
+            model=session.name if session else Path(self.settings.model).name,
+            device=session.device if session else None,
+            completion=self.turn.completion if self.turn else None,
+            refusal=self._judged[1],
+            capacity=session.capacity if session else None,
+        )
+        if self.loader.error:
+            parts.append(("class:bad", f" · {self.loader.error}"))
+        return [("", "  "), *parts, ("", f" · {self._hint}")]
+
+    def fault_in(self, text: str) -> Fault | None:
+        """Where `text`, were it handed over, would break a program that is sound so far; as an offset into `text`."""
+        before = self.program.on_new_line().text
+        fault = self._fault(before + text.rstrip() + "\n" * may_end(text.rstrip()))
+        if fault is None or fault.offset < len(before):
+            return None
+        return Fault(min(fault.offset - len(before), len(text)), fault.reason)
+
+    def _rescue(self) -> None:
+        """Something went wrong: the program should not be lost."""
+        if self.program.text:
+            with suppress(OSError):
+                self._recovery.write_text(self.program.text, encoding="utf-8")
+                self.screen.say(("warning", f"the program is kept in {self._recovery}"))
+
+
+class _NewFault(Validator):
+    """Refuses to hand over what can never become valid, and puts the cursor there."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    def validate(self, document: Document) -> None:
+        if not document.text.startswith(COMMAND) and (fault := self._shell.fault_in(document.text)):
+            raise ValidationError(fault.offset, f"  {fault.reason}")
+
+
+def _history(path: Path | None) -> History:
+    """In a file that only the user can read; in memory where there is none, or it cannot be written."""
+    if path is None:
+        return InMemoryHistory()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))
+
+
+def _writer(painter: Painter) -> Callable[[str], None]:
+    """Shows what the model writes in place of the note that it is thinking."""
+    waiting = True
+
+    def write(text: str) -> None:
+        nonlocal waiting
+        if waiting and text:
+            painter.clear_status()
+            waiting = False
+        painter.write(text, "model")
+
+    return write
+
+
+def _paint_end(painter: Painter, program: Program) -> None:
+    """The line that the model goes on with, where it is not a new one."""
+    author, line = list(program.lines())[-1]
+    painter.write(line + ("\n" if program.text.endswith("\n") else ""), author)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Cancel]:
+    """Ctrl-C raises a flag instead of an exception."""
+    cancel = Cancel()
+    before = signal.signal(signal.SIGINT, lambda number, frame: cancel.set())
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,115 @@
+"""A session that writes what it is told to, at a pace, and a REPL around it. Run as a module, it is that REPL."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from assistant.completion import Completion, Request
+from assistant.judge import refusal
+from assistant.repl.options import Options
+from assistant.repl.shell import Fault, Shell
+from assistant.settings import Settings
+
+_PIECES = re.compile(r"\s*\w+|\s*\S|\s+")
+
+
+def pieces(text: str) -> list[str]:
+    """`text` in pieces about as large as tokens."""
+    return _PIECES.findall(text)
+
+
+class FakeSession:
+    """Writes what `answer` says for a program; keeps the longest part by lines that parses."""
+
+    def __init__(self, answer: Callable[[str], str], *, pause: float = 0.0, stop: str = "end") -> None:
+        self.name = "fake-coder"
+        self.device = "cpu"
+        self.capacity = 4096
+        self.requests: list[Request] = []
+        self.steps = 0
+        self._answer = answer
+        self._pause = pause
+        self._stop = stop
+
+    def stream(self, request: Request, interrupt: Callable[[], str | None]) -> Iterator[Any]:
+        self.requests.append(request)
+        before = request.gap.prefix
+        written = ""
+        limit = request.max_tokens or 256
+        stop = self._stop
+        tokens = pieces(self._answer(before))
+        for number, piece in enumerate(tokens):
+            if reason := interrupt() or ("length" if number >= limit else None):
+                stop = reason
+                break
+            time.sleep(self._pause)
+            written += piece
+            self.steps += 1
+            drafted = number % 3
+            step = SimpleNamespace(ids=(number,), drafted=drafted, viable=drafted, agreed=drafted // 2, refused=0)
+            yield SimpleNamespace(text=piece, step=step, completion=None)
+        kept = next((written[:n] for n in _ends(written) if refusal(before + written[:n]) is None), "")
+        nothing = SimpleNamespace(ids=(), drafted=0, viable=0, agreed=0, refused=0)
+        yield SimpleNamespace(text="", step=nothing, completion=_completion(before, kept, stop, written))
+
+
+def _ends(text: str) -> Iterator[int]:
+    yield len(text)
+    yield from (i for i in range(len(text), 0, -1) if text[i - 1] == "\n")
+
+
+def _completion(before: str, kept: str, stop: str, written: str) -> Completion:
+    count = len(pieces(written))
+    return Completion(
+        text=kept,
+        valid=refusal(before + kept) is None,
+        finish_reason=stop,
+        reason=None,
+        tokens=count,
+        passes=count,
+        drafted=count,
+        accepted=count // 2,
+        fallbacks=count // 2,
+        avoided=0,
+        prompt_tokens=10,
+        ms_first=1.0,
+        ms_total=10.0 * count,
+        tokens_per_second=42.5,
+        model="fake-coder",
+        device="cpu",
+    )
+
+
+def no_fault(text: str) -> Fault | None:
+    """Finds nothing wrong."""
+    return None
+
+
+def counting() -> Callable[[str], str]:
+    """Answers with a function body that goes on for long, a different one each time."""
+    numbers = itertools.count()
+    return lambda before: "".join(f"    value_{next(numbers)} = {n} + 1\n" for n in range(200))
+
+
+def main() -> None:
+    """`python -m tests.repl.fake ANSWER PAUSE LOADING HISTORY`."""
+    answer, pause, loading, history = sys.argv[1:]
+    reply = Path(answer).read_text(encoding="utf-8") if answer != "counting" else None
+    count = counting()
+
+    def opener(settings: Settings) -> FakeSession:
+        time.sleep(float(loading))
+        return FakeSession((lambda before: reply) if reply is not None else count, pause=float(pause))
+
+    Shell(Settings(), Options(ghost=False), opener=opener, fault=no_fault, history=Path(history)).run()
+
+
+if __name__ == "__main__":
+    main()
