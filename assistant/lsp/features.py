@@ -19,6 +19,9 @@ ACCEPTED = "viable.accepted"
 """The command that a client runs after inserting a suggestion; its argument is the suggestion's id."""
 RESTART = "viable.restart"
 STATS = "viable/stats"
+NEXT_STOP = "viable/nextStop"
+"""A request: {textDocument, position, text, kind: "word" | "line"}, `text` being a suggestion at the position.
+Answered with {length}: how much of it to take, in the units of positions, so that the file parses after it."""
 TRIGGERS = [".", "(", "[", "=", " ", ":"]
 LONGEST_LABEL = 60
 """Characters of a suggestion that the editor's list shows."""
@@ -83,6 +86,10 @@ def _register_feedback(server: Server) -> None:
     @server.feature("textDocument/didPartiallyAcceptCompletion")
     def did_partially_accept(params: Any) -> None:
         server.suggester.counts["partially accepted"] += 1
+
+    @server.feature(NEXT_STOP)
+    async def next_stop(params: Any) -> dict[str, Any]:
+        return {"length": await server.next_stop(params)}
 
     @server.command(ACCEPTED)
     def accepted(name: str) -> None:

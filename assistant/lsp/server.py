@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lsprotocol import types
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
@@ -18,8 +18,9 @@ from assistant import __version__
 from assistant.lsp.accept import Accepted
 from assistant.lsp.documents import CLOSED, Document, Place
 from assistant.lsp.options import Options
-from assistant.lsp.positions import Encoding
+from assistant.lsp.positions import Encoding, to_units
 from assistant.lsp.protocol import Protocol
+from assistant.lsp.stops import next_stop
 from assistant.lsp.suggest import Suggester, Suggestion, Target
 from assistant.lsp.worker import Fills, State, Worker
 
@@ -111,6 +112,21 @@ class Server(LanguageServer):
             return Target(cursor, cursor, "", document.gap(cursor))
         around = document.gap(start, end)
         return Target(start, end, info.text, type(around)(around.left + info.text, around.right))
+
+    async def next_stop(self, params: Any) -> int:
+        """How much of a suggestion to take when the user takes a word or a line of it, in the client's units."""
+        try:
+            uri, line, units = params.textDocument.uri, params.position.line, params.position.character
+            text, kind = params.text, params.kind
+        except AttributeError as error:
+            raise JsonRpcInvalidParams(str(error)) from None
+        if (document := self.documents.get(uri)) is None:
+            raise JsonRpcInvalidParams(f"{uri} is not open")
+        if kind not in ("word", "line"):
+            raise JsonRpcInvalidParams(f"kind must be word or line, not {kind!r}")
+        gap = document.gap(document.place(line, units, self.encoding))
+        # Parsing a large file takes a while, which the user's next keystroke must not wait for.
+        return to_units(text, await asyncio.to_thread(next_stop, gap, text, kind), self.encoding)
 
     def place(self, document: Document, position: types.Position) -> Place:
         return document.place(position.line, position.character, self.encoding)

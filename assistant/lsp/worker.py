@@ -262,8 +262,8 @@ class Worker:
         except ViableError as error:
             log.warning("%s", error)
             return ()
-        except Exception:  # one request that fails must not end the service
-            log.exception("a request failed")
+        except Exception as error:  # one request that fails must not end the service
+            log.exception("a request failed: %s: %s", type(error).__name__, error)
             self.tally.faults += 1
             return ()
         if job.stopped_at is not None:

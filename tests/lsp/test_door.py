@@ -1,0 +1,58 @@
+"""By the real door: `python -m assistant lsp` with a model file."""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lsp.client import PYTHON, Client, insertion, server
+from tests.tiny import write_tiny_gguf
+
+pytestmark = pytest.mark.e2e
+
+SOURCE = (
+    "import math\r\n\r\n\r\ndef area(radius):\r\n\treturn \r\n\r\n\r\nclass Shape:\r\n\tdef size(self):\r\n\t\tpass\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server with a tiny random model."""
+    model = write_tiny_gguf(tmp_path_factory.mktemp("tiny"))
+    with server([*PYTHON, "-m", "assistant", "lsp", "--model", str(model)]) as client:
+        client.initialize(maxTokens=12, candidates=2)
+        yield client
+        assert client.close() == 0
+
+
+def test_suggestions_of_a_random_model_parse_in_place_and_nothing_fails(tiny: Client) -> None:
+    uri = tiny.open(SOURCE, "shape.py")
+    lines = SOURCE.split("\r\n")
+    for line, column in ((4, 8), (9, 6)):
+        for text in tiny.texts(uri, line, column, invoked=True):
+            before = "\r\n".join([*lines[:line], lines[line][:column]])
+            after = "\r\n".join([lines[line][column:], *lines[line + 1 :]])
+            ast.parse(before + text + after)
+            assert "\n" not in text.replace("\r\n", "")
+    stats = tiny.stats()
+    assert (stats["state"], stats["faults"], stats["withheld"]) == ("ready", 0, 0)
+    assert stats["filled"] == 2
+    assert stats["passes"] >= 2
+
+
+def test_the_real_decoder_stops_when_cancelled(tiny: Client) -> None:
+    tiny.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"maxTokens": 900, "maxMs": 0}}})
+    stopped = tiny.stats()["stopped"]
+    uri = tiny.open("def f():\n    ", "long.py")
+    number = tiny.inline(uri, 1, 4)
+    while not tiny.stats()["writing"]:
+        time.sleep(0.002)
+    tiny.notify("$/cancelRequest", {"id": number})
+    assert tiny.answer(number)["error"]["code"] == -32800
+    while tiny.stats()["stopped"] == stopped:
+        time.sleep(0.002)
+    tiny.edit(uri, insertion(1, 4, "pass\n"))
+    assert tiny.stats()["faults"] == 0

@@ -1,0 +1,131 @@
+"""The Neovim plugin of the examples, in a real Neovim: attach, ask, cancel, take."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lsp.editors import Neovim, running_neovim
+
+pytestmark = pytest.mark.e2e
+
+GHOST = "require('viable.ghost').text()"
+STATS = "(require('viable').stats() or {})"
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neovim]:
+    """Neovim with a file open and the server attached."""
+    folder = tmp_path_factory.mktemp("nvim")
+    files = {"a.py": "", "dos.py": '#> "if a:\\n\\tb = 1"\r\n', "notes.md": "# notes\n"}
+    with running_neovim(folder, {}, files) as editor:
+        editor.until(f"{STATS}.state", "ready")
+        yield editor
+
+
+@pytest.fixture(autouse=True)
+def _fresh(editor: Neovim) -> None:
+    editor.type("<C-\\><C-n>:silent edit! a.py<CR>:silent %delete _<CR>")
+
+
+def ask(editor: Neovim, text: str, typed: str = "") -> None:
+    """Begin a line for which the server will write a text."""
+    script = f"#> {json.dumps(text)}"
+    editor.lua(f"vim.api.nvim_buf_set_lines(0, 0, -1, false, {{{json.dumps(script)}, ''}})")
+    editor.type(f"G$a{typed}")
+
+
+def test_the_server_is_attached_with_bytes_as_columns(editor: Neovim) -> None:
+    assert editor.lua("require('viable').client().offset_encoding") == "utf-8"
+    assert editor.lua("require('viable').client().server_capabilities.inlineCompletionProvider ~= nil") is True
+
+
+def test_ghost_text_is_drawn_and_taken_with_a_key(editor: Neovim) -> None:
+    ask(editor, "alue = [\n    1,\n]", typed="v")
+    editor.until(GHOST, "alue = [\n    1,\n]")
+    marks = editor.lua(
+        "vim.api.nvim_buf_get_extmarks(0, vim.api.nvim_get_namespaces().viable, 0, -1, {details = true})"
+    )
+    [[_, row, column, details]] = marks
+    assert (row, column) == (1, 1)
+    assert details["virt_text"][0][0] == "alue = ["
+    assert [line[0][0] for line in details["virt_lines"]] == ["    1,", "]"]
+    editor.type("<Tab>")
+    editor.until(GHOST, None)
+    assert editor.lines[1:] == ["value = [", "    1,", "]"]
+    assert editor.lua("vim.api.nvim_win_get_cursor(0)") == [4, 1]
+    editor.until(f"{STATS}.accepted", 1)
+
+
+def test_a_word_and_a_line_at_a_time_leave_a_file_that_parses(editor: Neovim) -> None:
+    ask(editor, "é = call(1, 2)\nother = 3")
+    editor.type("<M-\\>")
+    editor.until(GHOST, "é = call(1, 2)\nother = 3")
+    for key, expected, rest in (
+        ("<M-Right>", ["é"], " = call(1, 2)\nother = 3"),
+        ("<M-Right>", ["é = call"], "(1, 2)\nother = 3"),
+        ("<M-Down>", ["é = call(1, 2)"], "\nother = 3"),
+        ("<M-Down>", ["é = call(1, 2)", "other = 3"], None),
+    ):
+        editor.type(key)
+        editor.until(GHOST, rest)
+        assert editor.lines[1:] == expected
+        ast.parse("\n".join(editor.lines))
+
+
+def test_typing_on_keeps_the_suggestion_without_asking_again(editor: Neovim) -> None:
+    ask(editor, "total = 12")
+    editor.type("<M-\\>")
+    editor.until(GHOST, "total = 12")
+    before = editor.lua(STATS)["requests"]
+    editor.type("tot")
+    editor.until(GHOST, "al = 12")
+    assert editor.lua(STATS)["requests"] == before
+    editor.type("<C-]>")
+    editor.until(GHOST, None)
+    assert editor.lines[1:] == ["tot"]
+
+
+def test_a_key_without_a_suggestion_does_what_it_always_does(editor: Neovim) -> None:
+    ask(editor, "")
+    editor.type("<Tab>x<Esc>")
+    editor.until("vim.api.nvim_get_current_line()", "    x")
+
+
+def test_leaving_insert_mode_clears_the_suggestion(editor: Neovim) -> None:
+    ask(editor, "a = 1")
+    editor.type("<M-\\>")
+    editor.until(GHOST, "a = 1")
+    editor.type("<Esc>")
+    editor.until(GHOST, None)
+
+
+def test_windows_line_ends_stay(editor: Neovim) -> None:
+    editor.type("<Esc>:silent edit! dos.py<CR>GA<CR>")
+    editor.until(GHOST, "if a:\n\tb = 1")
+    editor.type("<Tab><Esc>:silent write<CR>")
+    name = editor.lua("vim.api.nvim_buf_get_name(0)")
+    wanted = b'#> "if a:\\n\\tb = 1"\r\nif a:\r\n\tb = 1\r\n'
+    editor.until("vim.bo.modified", False)
+    assert Path(name).read_bytes() == wanted
+
+
+def test_other_files_are_left_alone(editor: Neovim) -> None:
+    editor.type("<Esc>:silent edit! notes.md<CR>")
+    assert editor.lua("#vim.lsp.get_clients({bufnr = 0})") == 0
+
+
+def test_a_newer_request_cancels_the_older(tmp_path: Path) -> None:
+    long = json.dumps("x = 1\n" * 400)
+    with running_neovim(tmp_path, {"auto": False}, {"slow.py": f"#> {long}\n"}, FAKE_PASS_MS="5") as editor:
+        editor.until(f"{STATS}.state", "ready")
+        editor.type("o<M-\\>")
+        editor.until(f"({STATS}.writing or 0) > 0", True)
+        editor.type("<Esc>")
+        editor.until(f"{STATS}.stopped", 1)
+        assert editor.lua(f"{STATS}.writing") == 0
+        assert editor.lines == [f"#> {long}", ""]
