@@ -40,8 +40,8 @@ class Gap:
 
     @property
     def prefix(self) -> str:
-        """The left text with line ends as "\\n"."""
-        return with_line_end(self.left, "\n")
+        """The left text with line ends as "\\n", without a byte order mark."""
+        return with_line_end(self.left.removeprefix(BYTE_ORDER_MARK), "\n")
 
     @property
     def suffix(self) -> str:

@@ -19,6 +19,8 @@ def refusal(text: str) -> str | None:
             ast.parse(text.removeprefix(BYTE_ORDER_MARK))
         except SyntaxError as error:
             return f"{error.lineno or 1}:{error.offset or 1}: {error.msg}"
-        except (ValueError, RecursionError, MemoryError) as error:
-            return f"1:1: {error or type(error).__name__}"
+        except ValueError as error:
+            return f"1:1: {error}"
+        except (RecursionError, MemoryError):
+            return "1:1: too deeply nested for Python's parser"
     return None
