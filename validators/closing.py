@@ -50,7 +50,7 @@ class Closer:
         if line.kind not in (CODE, COMMENT) and not (line.kind == STRING and line.part == "2"):
             return False
         _, _, after, reason = self._scanner.run(line, block, "\n")
-        return reason is None and after is not block and after.closed() and line.frame is self._scanner.top
+        return reason is None and after.closed() and line.frame is self._scanner.top
 
     def piece(self, line: Line, block: Block) -> str | None:
         """The next characters of an ending; at least one, or None."""
