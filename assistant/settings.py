@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for field, lowest in (("context", 16), ("max_tokens", 1), ("max_ms", 0), ("block", 1), ("temperature", 0)):
             if getattr(self, field) < lowest:
                 raise UsageProblem(f"{field} must be at least {lowest}, not {getattr(self, field)}")
+        if not math.isfinite(self.temperature):
+            raise UsageProblem(f"temperature must be a finite number, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise UsageProblem(f"top_p must be above 0 and at most 1, not {self.top_p}")
         for field, choices in (
@@ -65,7 +68,7 @@ def load_settings(start: Path, **flags: Any) -> Settings:
     for path in (user_config_path("viable") / FILE_NAME, *_nearest(start)):
         values |= _read(path)
     values |= {name: value for name, value in flags.items() if value is not None}
-    return _convert(values, "settings")
+    return _convert(values, "")
 
 
 def _nearest(start: Path) -> list[Path]:
@@ -85,7 +88,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _convert(values: dict[str, Any], where: str) -> Settings:
+    """`where` the values come from is said in errors; empty for the command line."""
     try:
         return msgspec.convert(values, Settings)
-    except msgspec.ValidationError as error:
-        raise UsageProblem(f"{where}: {error}") from None
+    except (msgspec.ValidationError, UsageProblem) as error:
+        raise UsageProblem(f"{where}: {error}" if where else str(error)) from None
