@@ -1,15 +1,11 @@
-"""The command line. Each command is a module of this package with a click object called `command`.
-
-A command's module is imported when it is run or asked for help, so that `viable models path` does not wait for torch.
-"""
+"""The command line. Each command is a module of this package with a click object called `command`."""
 
 from __future__ import annotations
-
-import importlib
 
 import click
 
 from assistant import __version__
+from assistant.cli.lazy import LazyGroup
 
 SUMMARIES = {
     "complete": "Complete a Python file at a position.",
@@ -18,31 +14,15 @@ SUMMARIES = {
     "batch": "Complete many prompts from a JSON Lines file.",
     "validate": "Say where Python files stop being valid.",
     "models": "List, fetch, check and remove models.",
+    "train": "Train the gap-filling adapter and the multi-token modules.",
     "bench": "Measure what this project claims.",
 }
-"""Command name -> its line in `viable --help`, so that listing the commands imports none of them."""
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported on first use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(SUMMARIES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in SUMMARIES:
-            return None
-        command = importlib.import_module(f"assistant.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
 
 
 @click.group(
     cls=LazyGroup,
+    package=__name__,
+    summaries=SUMMARIES,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

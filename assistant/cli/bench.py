@@ -1,0 +1,19 @@
+"""`viable bench`: the figures of this project, measured here."""
+
+from __future__ import annotations
+
+import click
+
+from assistant.cli.lazy import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    package="assistant.bench",
+    summaries={
+        "validator": "The validator: exactness, speed, memory.",
+        "decode_cpu": "Decoding on a processor, beside llama.cpp where that is installed.",
+    },
+)
+def command() -> None:
+    """Measure what this project claims. Each command prints a table and ends in one line of JSON."""

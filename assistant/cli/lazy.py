@@ -1,0 +1,37 @@
+"""Groups of commands that are imported when they are run, so that `viable models path` does not wait for torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class LazyGroup(click.Group):
+    """A group made of the modules of `package`, each of which has a click object called `command`.
+
+    `summaries` is command name -> its line in the group's help, so that listing the commands imports none of them.
+    """
+
+    def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._package = package
+        self._summaries = summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._summaries:
+            close = difflib.get_close_matches(cmd_name, self._summaries, n=1)
+            ctx.fail(f"no command is called {cmd_name!r}" + (f"; did you mean {close[0]}?" if close else ""))
+        command = importlib.import_module(f"{self._package}.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._summaries.items()))
