@@ -20,6 +20,7 @@ CONTEXTS: dict[str, tuple[str, ...]] = {
     "decorator": ("decorated",),
     "match": ("case_line",),
     "case": ("case_line",),
+    "broken": ("line", "elif_line", "except_line", "except_star_line", "try_else_line", "finally_line", "case_line"),
 }
 # Contexts in which the block cannot end.
 REQUIRED = {"try", "decorator", "match"}
@@ -104,6 +105,17 @@ class Block:
         if tabbed != block.tabbed:
             return None, "inconsistent use of tabs and spaces in indentation"
         return block, ""
+
+    def recovered(self, column: int, tabbed: int) -> Block:
+        """The block in which a line with this indentation is taken to stand behind a broken line."""
+        block = self
+        while block.parent is not None and (
+            column < block.column or (column == block.column) > (tabbed == block.tabbed)
+        ):
+            block = block.parent
+        if column > block.column:
+            return block.with_context("broken", "").inner(column, max(tabbed, block.tabbed + 1), "broken")
+        return block.with_context("broken", "")
 
     def closed(self) -> bool:
         """Whether the file may end here."""

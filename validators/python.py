@@ -9,6 +9,7 @@ from validators.closing import Closer
 from validators.contracts import Problem, Verdict
 from validators.lines import Line
 from validators.machine import Machine
+from validators.recovery import read
 from validators.scanner import Scanner
 
 __all__ = ["PythonValidator", "State"]
@@ -44,10 +45,7 @@ class PythonValidator:
         return state
 
     def start(self, prefix: str, suffix: str = "") -> State:
-        accepted, line, block, reason = self.scanner.run(self.scanner.start_line, self.root, prefix)
-        problems: tuple[Problem, ...] = ()
-        if reason is not None:
-            problems = (Problem("left", accepted, 0, 0, reason),)
+        line, block, problems = read(self.scanner, self.root, prefix)
         return self._state(line, block, problems)
 
     def problems(self, state: State) -> tuple[Problem, ...]:

@@ -15,14 +15,15 @@ from validators.machine import Machine, Node
 from validators.strings import MOST_BRACKETS, StringScanner
 from validators.words import Words
 
-__all__ = ["Scan", "Scanner"]
+__all__ = ["FORBIDDEN", "Scan", "Scanner"]
 
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # source text is UTF-8 without NUL
+FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # source text is UTF-8 without NUL
 _NAME_CHARACTER = re.compile(r"[A-Za-z0-9_\x80-\U0010ffff]+")
 _COMMENT = re.compile(r"[^\r\n]*")
 _BLANKS = re.compile(r"[ \t\f]*")
 _STRING, _NAME, _NUMBER, _SIGN, _NEWLINE, _HASH, _SLASH = range(1, 8)
 _MOST_STRINGS = 149  # MAXFSTRINGLEVEL, less the file itself
+_LONGEST_MEMO = 64  # characters
 _FRESH: tuple[int, int, tuple[int, int] | None, bool] = (0, 0, None, False)
 _EXPECTED = {"':'", "'in'", "'import'", "'else'", "')'", "']'", "'}'", "'='", "'('", "NAME", "NEWLINE"}
 
@@ -34,7 +35,7 @@ class Scan:
     """
 
     __slots__ = (
-        "block", "detail", "frame", "kind", "local", "node", "part", "pos", "reason", "refused", "shift", "text",
+        "began", "block", "detail", "frame", "kind", "local", "node", "part", "pos", "reason", "refused", "shift", "text",
     )  # fmt: skip
 
     def __init__(self, line: Line, block: Block, text: str) -> None:
@@ -50,6 +51,7 @@ class Scan:
         self.refused = False
         self.reason = ""
         self.local = True  # nothing has depended on the block so far
+        self.began = 0  # where the logical line begins that the position is in
 
     def refuse(self, position: int, reason: str) -> None:
         self.pos = position
@@ -119,26 +121,34 @@ class Scanner(StringScanner):
         stop = None
         whole = text
         if not text.isascii() or "\0" in text:
-            bad = _FORBIDDEN.search(text)
+            bad = FORBIDDEN.search(text)
             if bad is not None:
                 stop = "source code cannot contain null bytes or surrogates"
                 text = text[: bad.start()]
-        scan = Scan(line, block, text)
-        handlers = self.handlers
-        while not scan.refused and scan.pos < len(scan.text):
-            handlers[scan.kind](scan)
+        scan = self.scan(line, block, text)
         accepted = scan.pos + scan.shift
         reason = scan.reason if scan.refused else stop
         if accepted < len(text) and scan.kind != SKIP:
             # The token in which the text stopped being viable is kept as far as it went.
             _, after, inside, _ = self.run(line, block, text[:accepted])
         else:
-            after, inside = self.line(scan.kind, scan.node, scan.frame, scan.part, scan.detail), scan.block
-        if scan.local:
+            after, inside = self.place(scan), scan.block
+        if scan.local and len(text) <= _LONGEST_MEMO:
             if len(line.memo) > 256:
                 line.memo.clear()
             line.memo[whole] = (accepted, after, reason)
         return accepted, after, inside, reason
+
+    def place(self, scan: Scan) -> Line:
+        return self.line(scan.kind, scan.node, scan.frame, scan.part, scan.detail)
+
+    def scan(self, line: Line, block: Block, text: str) -> Scan:
+        """Reads until the text ends or nothing can follow."""
+        scan = Scan(line, block, text)
+        handlers = self.handlers
+        while not scan.refused and scan.pos < len(scan.text):
+            handlers[scan.kind](scan)
+        return scan
 
     def _skip(self, scan: Scan) -> None:
         match = _COMMENT.match(scan.text, scan.pos)
@@ -352,6 +362,7 @@ class Scanner(StringScanner):
                 scan.block = block
                 self._begin(scan)
                 scan.pos = end
+                scan.began = end + scan.shift
                 return -1
         scan.kind, scan.pos = COMMENT, end
         return -1
