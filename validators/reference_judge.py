@@ -27,7 +27,7 @@ _OPEN = "\\\n"
 
 _GROW_WORD = ("", "_")
 _GROW_OPERATOR = ("", "=", "*", "*=", "/", "/=", "<", "<=", ">", ">=", ".", "..", "0")
-_GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "x0", "o0", "b0")
+_GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "0.0", "0e0", "0j", "x0", "o0", "b0")
 _GROW_TEXT = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}", "}", "r")
 _WORDS = (*keyword.kwlist, "case", "match", "type")
 _PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u")
@@ -119,8 +119,8 @@ def _whole(line: str, found: Scan) -> Iterator[str]:
     elif found.kind == "word":
         yield from (line + more + _OPEN for more in _GROW_WORD)
         yield from (head + other + " " + _OPEN for other in _WORDS if other.startswith(word) and other != word)
-        prefixes = (other for other in _PREFIXES if other.startswith(word.lower()))
-        yield from (line + other[len(word) :] + '""' + _OPEN for other in prefixes)
+        prefixes = (line + other[len(word) :] + '""' for other in _PREFIXES if other.startswith(word.lower()))
+        yield from (other + _OPEN for other in prefixes if _is_literal(other))
     elif found.kind == "number":
         yield from (line + more + _OPEN for more in _GROW_NUMBER + _GROW_OPERATOR)
         letters = line[len(line.rstrip("abcdefghijklmnopqrstuvwxyz")) :]
@@ -129,6 +129,12 @@ def _whole(line: str, found: Scan) -> Iterator[str]:
         yield from (line + more + _OPEN for more in _GROW_OPERATOR)
     else:
         yield line + _OPEN
+
+
+def _is_literal(line: str) -> bool:
+    """Is the run of string literals that the line ends in one?"""
+    literals = scan(line).literals
+    return bool(literals) and literal(line[slice(*literals[-1])]) is None
 
 
 def _open_literal(line: str, found: Scan) -> str | None:

@@ -55,10 +55,9 @@ def _outcome_before_311(text, flags):
     except SyntaxError as error:
         if flags == ast.PyCF_ONLY_AST:
             return error.msg
-        after_decorator = text.endswith("\n") and text.split("\n")[-2].lstrip().startswith(
-            "@"
-        )  # 3.10: "invalid syntax"
-        if "EOF" in error.msg or after_decorator:
+        decorated = any(line.lstrip().startswith("@") for line in text.split("\n"))
+        decorated = decorated and text.endswith("\n") and not text.endswith("\\\n")  # 3.10 says "invalid syntax"
+        if decorated or "EOF" in error.msg or "Missing parentheses" in error.msg:
             return "incomplete input"
         decided = sys.version_info < (3, 9) or any(word in error.msg for word in _DECIDED)
         return error.msg if decided else "incomplete input"

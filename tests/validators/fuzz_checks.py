@@ -1,0 +1,136 @@
+"""What must hold of a validator for any text, checked against the interpreters."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from tests.validators.oracle import Oracle
+from validators import PythonValidator
+
+Version = tuple[int, int]
+
+
+class Failure(NamedTuple):
+    """A text for which something does not hold."""
+
+    check: str
+    text: str
+    suffix: str
+    expected: str
+    got: str
+
+
+class Subject:
+    """The validator of one version, held against the interpreter of that version."""
+
+    def __init__(self, version: Version, oracle: Oracle) -> None:
+        self.version = version
+        self.oracle = oracle
+        self.validator = PythonValidator(version)
+        self.counts: dict[str, int] = {}
+
+    def text(self, text: str, rng: random.Random) -> Iterator[Failure]:
+        """Everything that can be asked about a left text alone."""
+        text = text.lstrip("\ufeff")  # at the beginning of a file it is passed over
+        validator = self.validator
+        verdict = validator.check(validator.start(""), text)
+        accepted = verdict.accepted
+        whole = accepted == len(text)
+        parses = self.oracle.parse(text) is None
+        complete = whole and validator.complete(verdict.state)
+        self._count("texts")
+        self._count("parsing texts", parses)
+        if complete != parses:
+            yield Failure("complete", text, "", f"parses: {parses}", f"accepted {accepted} of {len(text)}, {complete}")
+        yield from self._viable(text, accepted, verdict.reason)
+        yield from self._chunks(text, accepted, verdict.state, rng)
+        at = rng.randint(0, accepted)
+        yield from self._closes(text[:at])
+        if accepted < len(text):
+            yield from self._closes(text[:accepted])
+
+    def gap(self, text: str, rng: random.Random, middle: Callable[[str], str]) -> Iterator[Failure]:
+        """Everything that can be asked about a gap in a text that parses."""
+        begin = rng.randint(0, len(text))
+        end = min(len(text), begin + rng.choice((0, 3, 20, 80, 300)))
+        left, true, right = text[:begin], text[begin:end], text[end:]
+        validator = self.validator
+        state = validator.start(left, right)
+        self._count("gaps")
+        if problems := validator.problems(state):
+            yield Failure("problems in a good text", left, right, "none", repr(problems))
+            return
+        at = state
+        for number, character in enumerate(true):
+            verdict = validator.check(at, character)
+            if verdict.accepted != 1:
+                yield Failure(
+                    "true middle", left + true[:number], true[number:] + right, "viable", repr(verdict.reason)
+                )
+                return
+            at = verdict.state
+        if not validator.complete(at):
+            yield Failure("true middle complete", left + true, right, "complete", "not complete")
+        other = middle(true)
+        verdict = validator.check(state, other)
+        parses = self.oracle.parse(left + other + right) is None
+        complete = verdict.accepted == len(other) and validator.complete(verdict.state)
+        self._count("middles that parse", parses)
+        if complete != parses:
+            got = f"accepted {verdict.accepted} of {len(other)}, complete {complete}: {verdict.reason}"
+            yield Failure("other middle", left + other, right, f"parses: {parses}", got)
+        cut = rng.randint(0, verdict.accepted)
+        inner = validator.check(state, other[:cut]).state
+        closing = validator.closing(inner)
+        self._count("closings before a right-hand text")
+        self._count("closings before a right-hand text not found", closing is None)
+        if closing is not None and self.oracle.parse(left + other[:cut] + closing + right) is not None:
+            yield Failure("closing", left + other[:cut], right, "parses", repr(closing))
+
+    def _viable(self, text: str, accepted: int, reason: str | None) -> Iterator[Failure]:
+        told = self.oracle.viable(text)
+        far = told.accepted
+        if far < accepted:
+            got = f"viable up to {accepted}"
+            yield Failure("dead but accepted", text[: accepted + 1], "", f"dead at {far}: {told.complaint}", got)
+        elif far > accepted and self.oracle.exact:
+            got = f"refused at {accepted}: {reason}"
+            yield Failure("refused but viable", text[: far + 1], "", f"viable up to {far}", got)
+        elif far > accepted:
+            self._count("refusals that the interpreter is not sure of")
+
+    def _chunks(self, text: str, accepted: int, whole: Any, rng: random.Random) -> Iterator[Failure]:
+        """Chunked is whole, and the state after a check is that of a fresh start."""
+        validator = self.validator
+        state, at = validator.start(""), 0
+        while at < accepted:
+            size = rng.choice((1, 1, 2, 5, 30))
+            verdict = validator.check(state, text[at : min(at + size, accepted)])
+            at += verdict.accepted
+            state = verdict.state
+            if verdict.reason is not None:
+                yield Failure("chunked is whole", text[:accepted], "", f"accepted {accepted}", f"accepted {at}")
+                return
+        fresh = validator.start(text[:accepted])
+        probe = text[accepted:] or rng.choice(("x", "\n", " ", ")", '"', "\n  y", ": pass\n", "else:"))
+        answers = [self._observe(each, probe) for each in (whole, state, fresh)]
+        for name, answer in zip(("chunked", "fresh"), answers[1:], strict=True):
+            if answer != answers[0]:
+                yield Failure(f"{name} state", text[:accepted], "", repr(answers[0]), repr(answer))
+
+    def _observe(self, state: Any, probe: str) -> tuple[object, ...]:
+        validator = self.validator
+        return validator.check(state, probe).accepted, validator.complete(state), validator.closing(state)
+
+    def _closes(self, text: str) -> Iterator[Failure]:
+        closing = self.validator.closing(self.validator.start(text))
+        self._count("closings")
+        if closing is None:
+            yield Failure("closing", text, "", "some text", "None")
+        elif self.oracle.parse(text + closing) is not None:
+            yield Failure("closing", text, "", "parses", repr(closing))
+
+    def _count(self, what: str, condition: bool = True) -> None:
+        self.counts[what] = self.counts.get(what, 0) + condition
