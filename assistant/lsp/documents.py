@@ -15,13 +15,14 @@ from assistant.lsp.positions import Encoding, from_units, to_units
 CLOSED = -1
 """The version of a document that is not open any more."""
 
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
 def split_lines(text: str) -> list[str]:
     """Lines with their ends. The last one has none and may be empty: `"".join` gives the text back."""
     lines = _LINE.findall(text)
-    lines.append(text[sum(map(len, lines)) :])
+    if len(lines) > 1 and not lines[-2].endswith(("\n", "\r")):
+        lines.pop()  # after a line without an end, the pattern finds the empty text there once more
     return lines
 
 

@@ -164,7 +164,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether nothing is being filled."""
-        return self._pending is None and self._running is None
+        return all(job.future.done() for job in self._jobs())
 
     @property
     def writing(self) -> int:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,12 @@ class Client:
         self.notes.remove(found)
         return found
 
-    def initialize(self, encodings: Sequence[str] = ("utf-16",), **options: Any) -> dict[str, Any]:
+    def initialize(
+        self,
+        encodings: Sequence[str] = ("utf-16",),
+        capabilities: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
         """Shake hands; the server's capabilities. `options` are the initialization options."""
         result = self.call(
             "initialize",
@@ -122,6 +127,7 @@ class Client:
                     "general": {"positionEncodings": list(encodings)},
                     "window": {"workDoneProgress": True},
                     "textDocument": {"inlineCompletion": {}},
+                    **(capabilities or {}),
                 },
                 "initializationOptions": {"debounceMs": 0, **options},
             },
@@ -158,6 +164,14 @@ class Client:
     def stats(self) -> dict[str, Any]:
         return dict(self.call("viable/stats", {}))
 
+    def until(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait for counters of which something is true; the counters."""
+        deadline = time.monotonic() + WAIT
+        while not reached(stats := self.stats()):
+            assert time.monotonic() < deadline, stats
+            time.sleep(0.002)
+        return stats
+
     def close(self) -> int:
         """Say goodbye; the exit code."""
         self.call("shutdown")
@@ -172,9 +186,9 @@ def insertion(line: int, column: int, text: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def server(command: Sequence[str], env: dict[str, str] | None = None) -> Iterator[Client]:
+def server(command: Sequence[str], env: dict[str, str] | None = None, kind: type[Client] = Client) -> Iterator[Client]:
     """A client of a new server process, which is gone afterwards."""
-    client = Client(command, env)
+    client = kind(command, env)
     try:
         yield client
     finally:
@@ -187,6 +201,6 @@ def server(command: Sequence[str], env: dict[str, str] | None = None) -> Iterato
                 stream.close()
 
 
-def fake_server(**env: str) -> contextlib.AbstractContextManager[Client]:
-    """A server around the fake session; the arguments are its environment."""
-    return server([*PYTHON, "-m", "tests.lsp.fake"], env)
+def fake_server(kind: type[Client] = Client, **env: str) -> contextlib.AbstractContextManager[Client]:
+    """A server around the fake session; the other arguments are its environment."""
+    return server([*PYTHON, "-m", "tests.lsp.fake"], env, kind)

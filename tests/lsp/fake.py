@@ -56,6 +56,8 @@ class FakeSession:
             while len(text) < len(wanted):
                 if stop := interrupt():
                     finish = stop
+                    while text and refusal(request.gap.filled(text)) is not None:
+                        text = text[:-1]
                     break
                 time.sleep(self.pass_ms / 1000)
                 text += (piece := wanted[len(text) : len(text) + PER_PASS])

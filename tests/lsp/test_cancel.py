@@ -31,20 +31,9 @@ def slow() -> Iterator[Client]:
 def begun(client: Client, name: str) -> tuple[str, int]:
     """A file and a request in it that is being decoded."""
     uri = client.open(f"#> {json.dumps(LONG)}\n", name)
-    before = client.stats()
     number = client.inline(uri, 1, 0)
-    while client.stats()["writing"] == before["writing"] == 0:
-        time.sleep(0.005)
+    client.until(lambda stats: stats["writing"] > 0)
     return uri, number
-
-
-def settled(client: Client, name: str, count: int) -> dict[str, float]:
-    """Counters as soon as one of them has a value; the test's own time limit is the deadline."""
-    deadline = time.monotonic() + 5
-    while (stats := client.stats())[name] < count:
-        assert time.monotonic() < deadline, stats
-        time.sleep(0.005)
-    return stats
 
 
 def test_cancel_answers_at_once_and_stops_the_decoder(slow: Client) -> None:
@@ -55,7 +44,7 @@ def test_cancel_answers_at_once_and_stops_the_decoder(slow: Client) -> None:
     answer = slow.answer(number)
     assert time.monotonic() - begin < AT_ONCE
     assert answer["error"]["code"] == CANCELLED
-    stats = settled(slow, "stopped", stopped + 1)
+    stats = slow.until(lambda stats: stats["stopped"] > stopped)
     assert stats["stop_ms"] <= PASS_MS + 50
     passes = slow.stats()["passes"]
     time.sleep(10 * PASS_MS / 1000)
@@ -71,7 +60,7 @@ def test_a_newer_request_supersedes_and_both_are_answered(slow: Client) -> None:
     assert slow.answer(older)["result"] == {"items": []}
     assert [item["insertText"] for item in slow.answer(newer)["result"]["items"]] == ["x = 1"]
     assert time.monotonic() - begin < AT_ONCE
-    settled(slow, "stopped", stopped + 1)
+    slow.until(lambda stats: stats["stopped"] > stopped)
 
 
 def test_a_hundred_requests_at_once_are_all_answered(slow: Client) -> None:
@@ -99,8 +88,7 @@ def test_typing_what_is_being_written_joins_the_running_request(slow: Client) ->
     text = "value = [1, 2, 3]\n" * 8
     uri = slow.open(f"#> {json.dumps(text)}\n", "join.py")
     first = slow.inline(uri, 1, 0)
-    while slow.stats()["writing"] < 8:
-        time.sleep(0.002)
+    slow.until(lambda stats: stats["writing"] >= 8)
     slow.edit(uri, insertion(1, 0, "val"))
     second = slow.inline(uri, 1, 3)
     assert slow.answer(first)["result"] == {"items": []}  # its place is gone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,11 +47,9 @@ def test_the_real_decoder_stops_when_cancelled(tiny: Client) -> None:
     stopped = tiny.stats()["stopped"]
     uri = tiny.open("def f():\n    ", "long.py")
     number = tiny.inline(uri, 1, 4)
-    while not tiny.stats()["writing"]:
-        time.sleep(0.002)
+    tiny.until(lambda stats: stats["writing"] > 0)
     tiny.notify("$/cancelRequest", {"id": number})
     assert tiny.answer(number)["error"]["code"] == -32800
-    while tiny.stats()["stopped"] == stopped:
-        time.sleep(0.002)
+    tiny.until(lambda stats: stats["stopped"] > stopped)
     tiny.edit(uri, insertion(1, 4, "pass\n"))
     assert tiny.stats()["faults"] == 0

@@ -1,0 +1,135 @@
+"""What happens after a suggestion: typing it, taking it, and configuring on the way."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lsp.client import Client, fake_server, insertion
+
+pytestmark = pytest.mark.e2e
+
+
+def test_typed_as_suggested_is_answered_without_the_session(client: Client) -> None:
+    text = "total = sum(values)"
+    uri = client.open(f"#> {json.dumps(text)}\n", "typed.py")
+    assert client.texts(uri, 1, 0) == [text]
+    before = client.stats()
+    for column, character in enumerate(text[:-1]):
+        client.edit(uri, insertion(1, column, character))
+        assert client.texts(uri, 1, column + 1) == [text[column + 1 :]]
+    after = client.stats()
+    assert after["passes"] == before["passes"]
+    assert after["cached"] == before.get("cached", 0) + len(text) - 1
+
+
+def test_after_a_suggestion_is_taken_the_next_is_there_already(client: Client) -> None:
+    uri = client.open('#> "\\nx = 1"\n', "next.py")
+    assert client.texts(uri, 0, 13) == ["\nx = 1"]
+    before = client.stats()
+    client.edit(uri, insertion(0, 13, "\nx = 1"))
+    after = client.until(lambda stats: stats["filled"] > before["filled"])
+    assert after["prefetched"] == before.get("prefetched", 0) + 1
+    assert client.texts(uri, 1, 5) == ["\nx = 1"]
+    assert client.stats()["passes"] == after["passes"]
+
+
+def test_half_a_suggestion_taken_leaves_the_other_half_in_the_cache(client: Client) -> None:
+    uri = client.open('#> "a = 1\\nb = 2"\n', "half.py")
+    assert client.texts(uri, 1, 0) == ["a = 1\nb = 2"]
+    passes = client.stats()["passes"]
+    client.edit(uri, insertion(1, 0, "a = 1"))
+    assert client.texts(uri, 1, 5) == ["\nb = 2"]
+    assert client.stats()["passes"] == passes
+
+
+def test_next_stop_counts_in_the_clients_units(client: Client) -> None:
+    uri = client.open("", "stop.py")
+    params = {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 0}, "kind": "line"}
+    assert client.call("viable/nextStop", {**params, "text": "s = '😀'\nt = 1"}) == {"length": 8}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {
+            "textDocument": {"uri": "file:///gone.py"},
+            "position": {"line": 0, "character": 0},
+            "text": "",
+            "kind": "word",
+        },
+        [1],
+    ],
+)
+def test_a_question_about_nothing_is_refused(client: Client, params: object) -> None:
+    assert client.answer(client.request("viable/nextStop", params))["error"]["code"] == -32602
+
+
+def test_an_excluded_file_is_silent_and_a_new_configuration_is_followed() -> None:
+    with fake_server() as client:
+        client.initialize(exclude=["**/secrets/*.py"])
+        secret = client.open('#> "x = 1"\n', "secrets/key.py")
+        public = client.open('#> "x = 1"\n', "public.py")
+        assert (client.texts(secret, 1, 0), client.texts(public, 1, 0)) == ([], ["x = 1"])
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"exclude": [], "enabled": True}}})
+        assert client.texts(secret, 1, 0) == ["x = 1"]
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"enabled": False}}})
+        assert client.texts(public, 1, 0) == []
+        assert client.close() == 0
+
+
+class Configured(Client):
+    """A client with a configuration that the server may ask for."""
+
+    def replies(self, message: dict[str, Any]) -> Any:
+        return [{"candidates": 2}] if message["method"] == "workspace/configuration" else None
+
+
+def test_the_workspaces_configuration_is_asked_for() -> None:
+    with fake_server(kind=Configured) as client:
+        client.initialize(capabilities={"workspace": {"configuration": True}})
+        uri = client.open('#> ["x = 1", "x = 2", "x = 3"]\n')
+        asked = client.note("workspace/configuration")["params"]
+        assert asked == {"items": [{"section": "viable"}]}
+        client.note("window/workDoneProgress/create")  # loading begins when the answer is in
+        assert client.texts(uri, 1, 0, invoked=True) == ["x = 1", "x = 2"]
+        assert client.close() == 0
+
+
+def test_another_model_is_loaded_when_it_is_configured_and_the_old_one_goes() -> None:
+    with fake_server() as client:
+        client.initialize()
+        uri = client.open('#> "x = 1"\n')
+        assert client.texts(uri, 1, 0) == ["x = 1"]
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"model": "missing"}}})
+        assert "missing" in client.note("window/showMessage")["params"]["message"]
+        client.edit(uri, {"text": '#> "x = 2"\n'})
+        assert client.texts(uri, 1, 0) == []
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"model": None}}})
+        assert client.texts(uri, 1, 0) == ["x = 2"]
+        assert client.call("workspace/executeCommand", {"command": "viable.restart"}) is None
+        client.edit(uri, {"text": '#> "x = 3"\n'})
+        assert client.texts(uri, 1, 0) == ["x = 3"]
+        assert client.close() == 0
+
+
+def test_a_time_budget_returns_what_parses_so_far() -> None:
+    with fake_server(FAKE_PASS_MS="20") as client:
+        client.initialize(maxMs=150)
+        text = "\n".join(f"n{i} = {i}" for i in range(100))
+        uri = client.open(f"#> {json.dumps(text)}\n")
+        [written] = client.texts(uri, 1, 0)
+        assert 0 < len(written) < 60
+        assert text.startswith(written)
+        assert client.close() == 0
+
+
+def test_status_is_sent_to_a_client_that_wants_it() -> None:
+    with fake_server() as client:
+        client.initialize(status=True)
+        states = [client.note("viable/status")["params"]["state"] for _ in range(2)]
+        assert states == ["loading", "ready"]
+        assert client.close() == 0
