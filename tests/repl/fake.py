@@ -26,9 +26,14 @@ def pieces(text: str) -> list[str]:
 
 
 class FakeSession:
-    """Writes what `answer` says for a program; keeps the longest part by lines that parses."""
+    """Writes what `answer` says for a program; keeps the longest part by lines that parses.
 
-    def __init__(self, answer: Callable[[str], str], *, pause: float = 0.0, stop: str = "end") -> None:
+    `closing` is added to what is kept, as a validator's closing text is.
+    """
+
+    def __init__(
+        self, answer: Callable[[str], str], *, pause: float = 0.0, stop: str = "end", closing: str = ""
+    ) -> None:
         self.name = "fake-coder"
         self.device = "cpu"
         self.capacity = 4096
@@ -37,6 +42,7 @@ class FakeSession:
         self._answer = answer
         self._pause = pause
         self._stop = stop
+        self._closing = closing
 
     def stream(self, request: Request, interrupt: Callable[[], str | None]) -> Iterator[Any]:
         self.requests.append(request)
@@ -55,6 +61,7 @@ class FakeSession:
             drafted = number % 3
             step = SimpleNamespace(ids=(number,), drafted=drafted, viable=drafted, agreed=drafted // 2, refused=0)
             yield SimpleNamespace(text=piece, step=step, completion=None)
+        written += self._closing
         kept = next((written[:n] for n in _ends(written) if refusal(before + written[:n]) is None), "")
         nothing = SimpleNamespace(ids=(), drafted=0, viable=0, agreed=0, refused=0)
         yield SimpleNamespace(text="", step=nothing, completion=_completion(before, kept, stop, written))

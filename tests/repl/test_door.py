@@ -1,0 +1,291 @@
+"""The REPL by its real door: on a terminal through tmux, and through pipes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import write_tiny_gguf
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0
+"""Seconds until a screen must show what is expected."""
+
+pytestmark = pytest.mark.e2e
+
+BODY = """\
+    if n < 2:
+        return False
+    return all(n % d for d in range(2, n))
+
+
+print(is_prime(7))
+"""
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, folder: Path, command: str, environment: dict[str, str]) -> None:
+        self._socket = str(folder / "tmux")
+        self._exit = folder / "exit"
+        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+        # The shell lets Ctrl-C pass, so that it can tell the exit code of a command that was interrupted.
+        line = f"trap : INT; cd {shlex.quote(str(ROOT))}; env {exports} {command}; echo $? > {self._exit}; sleep 60"
+        self._tmux("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", line)
+
+    def _tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-S", self._socket, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+
+    def keys(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def type(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+
+    def screen(self, *, colours: bool = False) -> str:
+        return self._tmux("capture-pane", "-p", *(["-e"] if colours else []))
+
+    def until(self, shows: str | Callable[[str], bool], *, colours: bool = False) -> str:
+        """The screen, as soon as it shows what is expected."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            screen = self.screen(colours=colours)
+            if shows in screen if isinstance(shows, str) else shows(screen):
+                return screen
+            assert time.monotonic() < deadline, f"waited for {shows!r} in vain:\n{screen}"
+            time.sleep(0.05)
+
+    def exit_code(self) -> int:
+        deadline = time.monotonic() + PATIENCE
+        while not (self._exit.exists() and self._exit.read_text().strip()):
+            assert time.monotonic() < deadline, f"it did not end:\n{self.screen()}"
+            time.sleep(0.05)
+        return int(self._exit.read_text())
+
+    def close(self) -> None:
+        subprocess.run(["tmux", "-S", self._socket, "kill-server"], check=False, capture_output=True)
+
+
+Start = Callable[[str], Terminal]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts commands on terminals; VIABLE_HOME is a folder of the test's own."""
+    assert shutil.which("tmux"), "these tests need tmux"
+    terminals: list[Terminal] = []
+
+    def begin(command: str) -> Terminal:
+        folder = tmp_path / str(len(terminals))
+        folder.mkdir()
+        environment = {
+            "VIABLE_HOME": str(tmp_path / "home"),
+            "TERM": "tmux-256color",
+            "LC_ALL": "C.UTF-8",
+            "NO_COLOR": "",
+        }
+        terminals.append(Terminal(folder, command, environment))
+        return terminals[-1]
+
+    yield begin
+    for terminal in terminals:
+        terminal.close()
+
+
+def fake(tmp_path: Path, answer: str, *, pause: float = 0.0, loading: float = 0.0) -> str:
+    """The command of a REPL with a session that writes `answer`, or counts."""
+    path = tmp_path / "answer.py"
+    path.write_text(answer, encoding="utf-8")
+    source = "counting" if answer == "counting" else str(path)
+    python = shlex.quote(sys.executable)
+    return f"{python} -m tests.repl.fake {source} {pause} {loading} {tmp_path}/history"
+
+
+def test_a_session(start: Start, tmp_path: Path) -> None:
+    """Type, see highlighted text that ends with its unit, look at the trace, run it, leave."""
+    terminal = start(fake(tmp_path, BODY, pause=0.01))
+    terminal.until("✓ parses")
+    terminal.type("def is_prime(n):")
+    terminal.keys("Enter")
+    screen = terminal.until("tokens/s")
+    assert "› def is_prime(n):\n│     if n < 2:\n│         return False\n│     return all(" in screen
+    assert "print(is_prime" not in screen, "the unit was over"
+    coloured = terminal.screen(colours=True)
+    for keyword in ("def", "if", "return"):
+        assert re.search(rf"\x1b\[35m(\x1b\[49m)?{keyword}\b", coloured), keyword
+    terminal.type("print(is_prime(97))")
+    terminal.keys("Enter")
+    terminal.until("print(is_prime(97))\n")
+    terminal.type("/undo")
+    terminal.keys("Enter")
+    terminal.until("taken back")
+    terminal.keys("C-c")
+    terminal.type("/trace")
+    terminal.keys("Enter")
+    terminal.until(lambda screen: "drafted" in screen and "fallback" in screen)
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
+
+
+def test_ctrl_c_stops_and_keeps(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, "counting", pause=0.02))
+    terminal.until("✓ parses")
+    terminal.type("def count():")
+    terminal.keys("Enter")
+    terminal.until("value_4 = ")
+    terminal.keys("C-c")
+    screen = terminal.until("stopped; Enter goes on")
+    assert "value_3 = 3 + 1" in screen
+    assert "✓ parses" in terminal.until("tokens/s")
+    terminal.keys("C-c")
+    terminal.type("/run")
+    terminal.keys("Enter")
+    terminal.until("exit code 0")
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
+
+
+def test_what_is_typed_while_it_writes_waits(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, BODY, pause=0.03))
+    terminal.until("✓ parses")
+    terminal.type("def is_prime(n):")
+    terminal.keys("Enter")
+    terminal.until("if n")
+    terminal.type("ahead = 1")
+    screen = terminal.until("tokens/s")
+    assert "return all(n % d for d in range(2, n))\n› ahead = 1\n" in screen
+
+
+def test_typing_while_the_model_loads(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, BODY, loading=1.5))
+    terminal.until("loading")
+    terminal.type("def is_prime(n):")
+    terminal.keys("Enter")
+    terminal.until("loading the model")
+    terminal.until("│     return all(")
+
+
+def test_ctrl_c_while_the_model_loads_keeps_what_was_typed(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, BODY, loading=20))
+    terminal.until("loading")
+    terminal.type("x = 1")
+    terminal.keys("Enter")
+    terminal.until("loading the model")
+    terminal.keys("C-c")
+    terminal.until(lambda screen: "loading, type on" in screen and "› x = 1\n" in screen)
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
+
+
+def test_control_characters_reach_no_terminal(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, "x = '\x1b[2J\x1b]0;owned\x07\x9b31m\u202e'\n"))
+    terminal.until("✓ parses")
+    terminal.type("# escape")
+    terminal.keys("Enter")
+    screen = terminal.until("tokens/s")
+    assert "│ x = '^[[2J^[]0;owned^G<9b>31m<202e>'" in screen
+    assert "› # escape" in screen, "nothing was erased"
+
+
+def test_a_paste_is_one_input(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, ""))
+    terminal.until("✓ parses")
+    (tmp_path / "paste").write_text("def f():\n    x = 1\n\n    return x")
+    terminal._tmux("load-buffer", str(tmp_path / "paste"))
+    terminal._tmux("paste-buffer", "-p")
+    terminal.until("› def f():\n›     x = 1\n›\n›     return x")
+    terminal.keys("Enter")
+    terminal.until("nothing to add")
+
+
+def test_the_tiny_model_on_a_terminal(start: Start, tmp_path: Path) -> None:
+    """Whatever a random model writes, the program parses and the REPL goes on."""
+    model = write_tiny_gguf(tmp_path)
+    terminal = start(f"{shlex.quote(sys.executable)} -m assistant repl --model {model} --max-tokens 12 --no-ghost")
+    terminal.until("tiny · cpu")
+    terminal.type("x = 1")
+    terminal.keys("Enter")
+    terminal.until(lambda screen: "tokens/s" in screen and "✓ parses" in screen)
+    terminal.keys("C-c", "C-d")
+    assert terminal.exit_code() == 0
+    assert "x = 1" in (tmp_path / "home" / "repl_history").read_text()
+
+
+def test_leaving_while_torch_is_imported(start: Start, tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path)
+    terminal = start(
+        f"{shlex.quote(sys.executable)} -m assistant --help > /dev/null; "
+        f"{shlex.quote(sys.executable)} -m assistant repl --model {model}"
+    )
+    terminal.until("›")
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
+
+
+def test_misuse_leaves_with_2(start: Start) -> None:
+    for wrong in (
+        "repl --model no/such.gguf",
+        "repl --offline --theme nonesuch",
+        "repl --offline no/such.py",
+        "--nonsense",
+    ):
+        terminal = start(f"{shlex.quote(sys.executable)} -m assistant {wrong}")
+        assert terminal.exit_code() == 2, wrong
+        assert "viable: " in terminal.screen()
+
+
+def test_a_broken_model_leaves_with_1(start: Start, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    terminal = start(f"{shlex.quote(sys.executable)} -m assistant repl --model {broken}")
+    assert terminal.exit_code() == 1
+    assert "viable: " in terminal.screen()
+
+
+def piped(model: Path, source: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "assistant", "repl", "--model", str(model), "--max-tokens", "12", *flags]
+    return subprocess.run(command, input=source, capture_output=True, cwd=ROOT, timeout=PATIENCE, check=False)
+
+
+def test_piped_it_is_plain_text_that_parses(tmp_path: Path) -> None:
+    done = piped(write_tiny_gguf(tmp_path), b"def f(x):\r\n    y = x\r\n")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert text.startswith("def f(x):\n    y = x\n")
+    assert text.endswith("\n")
+    assert "\x1b" not in text
+    compile(text, "piped", "exec", flags=0x400)  # ast only
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "said"),
+    [(b"", 2, "empty"), (b"x = '\xff'", 1, "not UTF-8"), (b"x = 1\0", 1, "NUL")],
+)
+def test_piped_bad_input_is_one_line(tmp_path: Path, source: bytes, code: int, said: str) -> None:
+    done = piped(write_tiny_gguf(tmp_path), source)
+    assert done.returncode == code
+    assert done.stdout == b""
+    (line,) = done.stderr.decode().splitlines()
+    assert said in line
+
+
+def test_piped_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "assistant", "repl", "--model", str(write_tiny_gguf(tmp_path))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        time.sleep(1.0)
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == b"viable: interrupted"

@@ -1,0 +1,127 @@
+"""One turn of the model, against a session that writes what it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from assistant.completion import Request
+from assistant.document import Gap
+from assistant.repl.notes import Totals, after_turn, trace
+from assistant.repl.turn import Block, Cancel, Turn, take_turn
+from tests.repl.fake import FakeSession, pieces
+
+BODY = "    if n < 2:\n        return False\n    return True\n"
+MORE = "\n\nprint(is_prime(7))\nprint(is_prime(8))\n"
+
+
+def turn(
+    answer: str,
+    before: str = "def is_prime(n):\n",
+    *,
+    whole_unit: bool = True,
+    after: int | None = None,
+    stop: str = "end",
+) -> tuple[Turn, str, FakeSession]:
+    """The turn, what was shown, and the session. `after` pieces it is cancelled."""
+    session = FakeSession(lambda _: answer, stop=stop)
+    shown: list[str] = []
+    cancel = Cancel()
+
+    def show(text: str) -> None:
+        shown.append(text)
+        if len(shown) == after:
+            cancel.set()
+
+    result = take_turn(session, before, Request(Gap(before, "")), cancel, show, whole_unit=whole_unit)
+    return result, "".join(shown), session
+
+
+def test_it_ends_with_the_unit() -> None:
+    result, shown, session = turn(BODY + MORE)
+    assert result.completion.text == BODY
+    assert result.completion.finish_reason == "unit"
+    assert result.completion.valid
+    assert shown == result.shown
+    assert shown.startswith(BODY)
+    assert session.steps < len(pieces(BODY)) + 4, "the model was stopped, not only cut"
+    assert result.cut.strip() in {"print", "print("}
+    assert after_turn(result) == []
+
+
+def test_it_ends_where_the_model_does() -> None:
+    result, shown, session = turn(BODY + MORE, whole_unit=False)
+    assert result.completion.text == shown == BODY + MORE
+    assert result.cut == ""
+    assert session.steps == len(pieces(BODY + MORE))
+    assert after_turn(result) == []
+
+
+def test_cancelled_it_keeps_what_is_valid_and_says_so() -> None:
+    count = len(pieces("    if n < 2:\n        return False\n    return (1 +"))
+    result, _, session = turn("    if n < 2:\n        return False\n    return (1 +" + MORE, after=count)
+    assert session.steps == count
+    assert result.completion.text == "    if n < 2:\n        return False\n"
+    assert result.cut == "    return (1 +"
+    (said,) = after_turn(result)
+    assert "✂ cut 'return (1 +'" in said[1]
+    assert "stopped" in said[1]
+
+
+def test_the_indentation_of_the_next_unit_is_known() -> None:
+    result, _, _ = turn("        return 1\n\n    def other(self):\n", "class A:\n    def one(self):\n")
+    assert result.completion.text == "        return 1\n"
+    assert result.indent == "    "
+
+
+def test_nothing_valid_is_said() -> None:
+    result, _, _ = turn("    x = (\n")
+    assert result.completion.text == ""
+    assert "cut 'x = ('" in after_turn(result)[0][1]
+
+
+def test_an_empty_answer_is_said() -> None:
+    result, _, _ = turn("", "x = 1\n")
+    assert after_turn(result) == [("note", "the model has nothing to add")]
+
+
+def test_limits_are_said() -> None:
+    for stop, word in (("length", "max_tokens"), ("time", "max_ms"), ("context", "context")):
+        result, _, _ = turn(BODY, stop=stop, whole_unit=False)
+        assert word in after_turn(result)[0][1]
+
+
+def test_blocks_are_recorded() -> None:
+    result, _, session = turn(BODY, whole_unit=False)
+    written = [block for block in result.blocks if block.tokens]
+    assert "".join(block.text for block in written) == BODY
+    assert len(written) == session.steps
+
+
+def test_the_trace_shows_what_became_of_drafts() -> None:
+    blocks = (
+        Block("\n  a", 3, 2, 2, 2, 0),
+        Block("b", 1, 2, 1, 0, 3),
+        Block("", 1, 0, 0, 0, 0),
+        Block("", 0, 0, 0, 0, 0),
+    )
+    first, second, third = ["".join(text for _, text in line).split() for line in trace(blocks)]
+    assert first == ["\\n", "a", "2", "2", "2"]
+    assert second == ["b", "2", "1", "0", "fallback", "3", "avoided"]
+    assert third == ["(half", "a", "character)", "0", "0", "0"]
+
+
+def test_totals_add_up() -> None:
+    totals = Totals()
+    results = [turn(BODY, whole_unit=False)[0].completion for _ in range(3)]
+    for completion in results:
+        totals.add(completion)
+    assert totals.tokens == sum(completion.tokens for completion in results) > 0
+    assert dict(totals.lines())["turns"] == "3, 3 with a valid program at the end"
+
+
+def test_a_cancelled_flag_stays() -> None:
+    cancel: Callable[[], str | None] = Cancel()
+    assert cancel() is None
+    assert isinstance(cancel, Cancel)
+    cancel.set()
+    assert cancel() == cancel() == "cancelled"
