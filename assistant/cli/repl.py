@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from assistant.repl.options import STOPS, Options
 from assistant.settings import Settings
 
 HISTORY = "repl_history"
+SHOWN = 12
+"""Lines of a loaded file's end."""
 
 
 @click.command()
@@ -57,13 +60,19 @@ def _on_terminal(file: Path | None, settings: Settings, options: Options) -> Non
         problems = [p for p in validator.problems(validator.start(text)) if p.side == "left"]
         return Fault(problems[0].offset, problems[0].reason) if problems else None
 
-    # A wrong name is told, and a missing model fetched, before there is a prompt to be disturbed.
-    store.resolve(settings.model, offline=settings.offline)
     shell = Shell(settings, options, opener=open_session, fault=fault, history=store.paths.state() / HISTORY)
     if file:
         shell.load(file)
-        shell.screen.show(shell.program, 12)
+    # A wrong name is told, and a missing model fetched, before there is a prompt to be disturbed.
+    store.resolve(settings.model, offline=settings.offline)
+    if file:
+        shell.screen.show(shell.program, SHOWN)
     shell.run()
+    if shell.loader.busy:
+        # The interpreter would tear down torch while a thread is still importing it, and abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _through_pipes(file: Path | None, settings: Settings, options: Options) -> None:

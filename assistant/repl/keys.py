@@ -75,6 +75,10 @@ def bindings(nothing_to_clear: Callable[[], None]) -> KeyBindings:
         buffer = event.current_buffer
         buffer.delete_before_cursor((buffer.document.cursor_position_col - 1) % INDENT + 1)
 
+    @keys.add("c-d", filter=Condition(_blank))
+    def _(event: KeyPressEvent) -> None:
+        event.app.exit(exception=EOFError, style="class:exiting")
+
     @keys.add("c-c")
     def _(event: KeyPressEvent) -> None:
         if not event.current_buffer.text:
@@ -88,6 +92,11 @@ def new_line(buffer: Buffer) -> None:
     """Break the line at the cursor and indent what follows."""
     before = buffer.document.text_before_cursor
     buffer.insert_text("\n" + next_indent(before))
+
+
+def _blank() -> bool:
+    """Only an offered indentation, at most."""
+    return not get_app().current_buffer.text.strip()
 
 
 def _suggested() -> bool:

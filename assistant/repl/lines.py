@@ -47,11 +47,12 @@ def is_open(text: str) -> bool:
         return True
     depth = 0
     try:
-        for item in _tokens(text + "\n"):
+        for item in _tokens(text):
             if item.type == token.OP:
                 depth += (item.string in "([{") - (item.string in ")]}")
     except tokenize.TokenError as error:
-        return "multi-line" in str(error)
+        if "triple-quoted" in str(error) or "multi-line string" in str(error):
+            return True
     except SyntaxError:
         return False
     return depth > 0
@@ -116,4 +117,6 @@ def _settled(line: str) -> bool:
 
 
 def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
-    return tokenize.generate_tokens(io.StringIO(text).readline)
+    """Tokens of `text` without its indentation, which may be wrong while it is typed."""
+    flat = "".join(f"{line.lstrip()}\n" for line in text.split("\n"))
+    return tokenize.generate_tokens(io.StringIO(flat).readline)
