@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -12,8 +13,6 @@ from validators.reference_closing import closing, readable
 from validators.reference_judge import feed, judge, parses
 from validators.reference_outline import Outline, fold
 from validators.reference_units import unit_end
-
-_UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class ReferenceValidator:
     that had to be stepped over (`problems`) are left out of both.
     """
 
+    version = (sys.version_info[0], sys.version_info[1])
+
     def start(self, prefix: str, suffix: str = "") -> ReferenceState:
         """The state between `prefix` and `suffix`. A byte order mark at the beginning of `prefix` is passed over."""
         outline, line, problems = self._read(prefix)
@@ -60,13 +61,9 @@ class ReferenceValidator:
         return state.problems
 
     def check(self, state: ReferenceState, text: str) -> Verdict[ReferenceState]:
-        readable = text
-        reason = None
-        if unreadable := _UNREADABLE.search(text):
-            readable, reason = text[: unreadable.start()], "a character that no source file can contain"
-        fed = feed(state.outline, state.line, readable)
+        fed = feed(state.outline, state.line, text)
         after = replace(state, left=state.left + text[: fed.accepted], outline=fed.outline, line=fed.line)
-        return Verdict(fed.accepted, after, fed.complaint or reason)
+        return Verdict(fed.accepted, after, fed.complaint)
 
     def complete(self, state: ReferenceState) -> bool:
         return parses(state.kept + state.right)

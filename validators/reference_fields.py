@@ -49,6 +49,8 @@ def refusal(
     code = _outside_strings(inside)
     if "#" in code:
         return "f-string expression part cannot include '#'"
+    if _unmatched(code):
+        return "f-string: unmatched bracket"
     if _LAMBDA.search(_outside_brackets(code)):
         return "f-string: a lambda needs parentheses"
     return expression("(" + inside)
@@ -65,6 +67,15 @@ def _outside_strings(text: str) -> str:
             at += 1
         parts.append(here)
     return "".join(parts)
+
+
+def _unmatched(text: str) -> bool:
+    depth = 0
+    for here in text:
+        depth += (here in "([{") - (here in ")]}")
+        if depth < 0:
+            return True
+    return False
 
 
 def _outside_brackets(text: str) -> str:

@@ -30,7 +30,9 @@ _GROW_OPERATOR = ("", "=", "*", "*=", "/", "/=", "<", "<=", ">", ">=", ".", ".."
 _GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "0.0", "0e0", "0j", "x0", "o0", "b0")
 _GROW_TEXT = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}", "}", "r")
 _WORDS = (*keyword.kwlist, "case", "match", "type")
-_PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u")
+_PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u", "t", "tr", "rt")
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
+"""What no source file can contain."""
 _HALF_NAMED = re.compile(r"(?<!\\)(?:\\\\)*\\N\{[A-Za-z0-9 -]*\Z")
 
 
@@ -48,7 +50,9 @@ class Fed(NamedTuple):
 
 def feed(outline: Outline, line: str, text: str) -> Fed:
     """Read `text` behind finished logical lines with this outline and the open line `line`, which is viable."""
-    rest, judged, accepted = line + text, len(line), -len(line)
+    unreadable = _UNREADABLE.search(text)
+    readable = text if unreadable is None else text[: unreadable.start()]
+    rest, judged, accepted = line + readable, len(line), -len(line)
     while rest:
         found = scan(rest)
         complaint = refusal(outline, rest, found, judged)
@@ -56,12 +60,13 @@ def feed(outline: Outline, line: str, text: str) -> Fed:
             dead = _first_dead(outline, rest if found.end < 0 else rest[: found.end], judged)
             return Fed(accepted + dead, outline, rest[:dead], complaint)
         if found.end < 0:
-            return Fed(accepted + len(rest), outline, rest, None)
+            break
         if found.first >= 0:
             outline = outline.after(rest[: found.end])
         accepted += found.end
         rest, judged = rest[found.end :], 0
-    return Fed(accepted, outline, "", None)
+    complaint = None if unreadable is None else "a character that no source file can contain"
+    return Fed(len(readable), outline, rest, complaint)
 
 
 def _first_dead(outline: Outline, line: str, viable: int) -> int:

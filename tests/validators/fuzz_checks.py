@@ -93,13 +93,19 @@ class Subject:
         told = self.oracle.viable(text)
         far = told.accepted
         if far < accepted:
-            got = f"viable up to {accepted}"
-            yield Failure("dead but accepted", text[: accepted + 1], "", f"dead at {far}: {told.complaint}", got)
-        elif far > accepted and self.oracle.exact:
-            got = f"refused at {accepted}: {reason}"
-            yield Failure("refused but viable", text[: far + 1], "", f"viable up to {far}", got)
+            state = self.validator.start(text[: far + 1])
+            ending = self.validator.closing(state)
+            proven = ending is not None and self.oracle.parse(text[: far + 1] + ending) is None
+            name = "reference refused but viable" if proven else "dead but accepted"
+            expected = f"{ending!r} mends it" if proven else f"dead at {far}: {told.complaint}"
+            yield Failure(name, text[: accepted + 1], "", expected, f"viable up to {accepted}")
         elif far > accepted:
-            self._count("refusals that the interpreter is not sure of")
+            ending = self.oracle.ending(text[: accepted + 1])
+            if ending is None:
+                self._count("refusals that the interpreter is not sure of")
+            else:
+                expected, got = f"viable up to {far}, with {ending!r}", f"refused at {accepted}: {reason}"
+                yield Failure("refused but viable", text[: far + 1], "", expected, got)
 
     def _chunks(self, text: str, accepted: int, whole: Any, rng: random.Random) -> Iterator[Failure]:
         """Chunked is whole, and the state after a check is that of a fresh start."""

@@ -72,6 +72,11 @@ class Oracle:
     def viable_all(self, texts: Sequence[str]) -> list[Viability]:
         return [Viability(*answer) for answer in self._ask("viable", texts)]
 
+    def ending(self, text: str) -> str | None:
+        """A text that makes `text` parse, by that version's reference validator; None if it knows none."""
+        found: str | None = self._ask("ending", [text])[0]
+        return found
+
     def close(self) -> None:
         if self._process is not None:
             self._process.communicate()

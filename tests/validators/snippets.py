@@ -1,0 +1,67 @@
+"""The hand-made snippets of `data/`."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.validators.oracle import VERSIONS, Version
+
+_SIGNS = str.maketrans({"↵": "\n", "⇥": "\t", "␍": "\r", "␌": "\f", "␀": "\0"})
+_DATA = Path(__file__).parent / "data"
+LATE = "dead before CPython notices"
+"""The category whose texts the reference gives up a little later than it could."""
+
+
+class Bad(NamedTuple):
+    """A text that does not parse."""
+
+    category: str
+    text: str
+    dead: int
+    """Where the first character stands at which nothing can follow."""
+    mended: str
+    """A text that parses and begins with text[:dead]."""
+    versions: tuple[Version, ...]
+
+
+class Valid(NamedTuple):
+    """A text that parses on these versions alone."""
+
+    category: str
+    text: str
+    versions: tuple[Version, ...]
+
+
+@cache
+def bad() -> tuple[Bad, ...]:
+    found = []
+    for category, (marked, ending, *versions) in _lines("bad.txt"):
+        before, dead, after = marked.partition("¦")
+        assert dead, marked
+        found.append(Bad(category, before + after, len(before), before + ending, _range(versions)))
+    return tuple(found)
+
+
+@cache
+def valid() -> tuple[Valid, ...]:
+    return tuple(Valid(category, text, _range(versions)) for category, (text, *versions) in _lines("valid.txt"))
+
+
+def _lines(name: str) -> list[tuple[str, list[str]]]:
+    category, found = "", []
+    for line in (_DATA / name).read_text(encoding="utf-8").split("\n"):
+        if line.startswith("== "):
+            category = line[3:]
+        elif line and category:
+            text, *columns = line.translate(_SIGNS).split(" ‖")
+            found.append((category, [text, *(column[1:] for column in columns)]))
+    return found
+
+
+def _range(column: list[str]) -> tuple[Version, ...]:
+    first, _, last = (column[0].strip() if column else "").partition("..")
+    low = int(first.split(".")[1]) if first else VERSIONS[0][1]
+    high = int(last.split(".")[1]) if last else VERSIONS[-1][1]
+    return tuple(version for version in VERSIONS if low <= version[1] <= high)
