@@ -30,6 +30,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     megabytes: int = 1024
     """Memory that /run allows."""
 
+    def __post_init__(self) -> None:
+        for name in ("seconds", "megabytes"):
+            if getattr(self, name) <= 0:
+                raise UsageProblem(f"{name} must be above 0, not {getattr(self, name)}")
+
 
 PER_REQUEST = frozenset({"max_tokens", "max_ms", "temperature", "top_p", "seed"})
 """Settings that a request carries; the others mean another session."""

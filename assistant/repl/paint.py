@@ -122,7 +122,7 @@ class Painter:
     def status(self, text: str) -> None:
         """Show a note at the cursor until `clear_status`; nothing may be written meanwhile."""
         used = 0 if self._ended else len(WRAPPED) + _width(self._lines[-1].rows[-1])
-        text = text[: max(self._output.get_size().columns - used - 1, 0)]
+        text = (WRAPPED + text)[: max(self._output.get_size().columns - used - 1, 0)]
         self._print([Cell("class:note", text)])
         self._output.cursor_backward(len(text))
         self._output.flush()

@@ -104,7 +104,7 @@ def test_a_note_leaves_no_trace() -> None:
     painter = Painter(grid, STYLE)
     painter.write("x =", "user")
     painter.status("thinking …")
-    assert grid.lines == ["› x =thinking …"]
+    assert grid.lines == ["› x =  thinking …"]
     painter.clear_status()
     painter.write(" 1", "model")
     assert grid.lines == ["› x = 1"]
