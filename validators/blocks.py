@@ -6,7 +6,7 @@ knows whether an ``else`` may follow, a handler must, or a body is still missing
 
 from __future__ import annotations
 
-__all__ = ["CONTEXTS", "REQUIRED", "Block", "root"]
+__all__ = ["CONTEXTS", "REQUIRED", "Block", "root", "tail"]
 
 # What the last line of a block was -> the rules that its next line may follow.
 CONTEXTS: dict[str, tuple[str, ...]] = {
@@ -28,8 +28,11 @@ REQUIRED = {"try", "decorator", "match"}
 _AFTER = {
     "if": "if", "elif": "if", "loop": "loop", "try": "try", "except": "except", "except_star": "except_star",
     "try_else": "try_else", "decorator": "decorator", "case": "case",
+    "broken": "broken",
 }  # fmt: skip
 MOST_INDENTS = 99
+UNKNOWN = 1 << 30  # column of a block that a text begins in
+_UNMATCHED = "unindent does not match any outer indentation level"
 
 
 class Block:
@@ -56,7 +59,7 @@ class Block:
             if outcome.endswith("+"):
                 if self.depth >= MOST_INDENTS:
                     return None
-                body = "match" if kind == "match" else "statement"
+                body = {"match": "match", "broken": "broken"}.get(kind, "statement")
             found = self.with_context(_AFTER.get(kind, "statement"), body)
             self._after[outcome] = found
         return found
@@ -68,7 +71,7 @@ class Block:
             owner = self._owner()
             found = owner._after.get(key)
             if found is None:
-                found = Block(self.column, self.tabbed, context, body, self.parent)
+                found = type(self)(self.column, self.tabbed, context, body, self.parent)
                 found._after[""] = owner
                 owner._after[key] = found
             self._after[key] = found
@@ -88,9 +91,9 @@ class Block:
     def at(self, column: int, tabbed: int) -> tuple[Block | None, str]:
         """The block that a line with this indentation belongs to; None and the reason where there is none."""
         if self.body:
-            if column <= self.column:
+            if column <= self.column and self.column != UNKNOWN:
                 return None, "expected an indented block"
-            if tabbed <= self.tabbed:
+            if tabbed <= self.tabbed and self.column != UNKNOWN:
                 return None, "inconsistent use of tabs and spaces in indentation"
             return self.with_context(self.context, "").inner(column, tabbed, self.body), ""
         if column > self.column:
@@ -100,11 +103,17 @@ class Block:
             if block.context in REQUIRED:
                 return None, block.missing()
             block = block.parent
+        if column < block.column:
+            return block.outer(column, tabbed), _UNMATCHED
         if column != block.column:
-            return None, "unindent does not match any outer indentation level"
+            return None, _UNMATCHED
         if tabbed != block.tabbed:
             return None, "inconsistent use of tabs and spaces in indentation"
         return block, ""
+
+    def outer(self, column: int, tabbed: int) -> Block | None:
+        """The block around the outermost one, for a line that stands further left; a module has none."""
+        return None
 
     def recovered(self, column: int, tabbed: int) -> Block:
         """The block in which a line with this indentation is taken to stand behind a broken line."""
@@ -133,6 +142,24 @@ class Block:
             "try": "expected 'except' or 'finally' block",
             "decorator": "expected a class or function after the decorator",
         }.get(self.context, "expected a 'case' block")
+
+
+class Tail(Block):
+    """The outermost block of a text whose beginning is missing: it may stand in any blocks, begun in any way."""
+
+    __slots__ = ()
+
+    def outer(self, column: int, tabbed: int) -> Block | None:
+        key = (column, tabbed, "")
+        found = self._inner.get(key)
+        if found is None:
+            found = self._inner[key] = Tail(column, tabbed, "broken", "", None)
+        return found
+
+
+def tail() -> Block:
+    """Where a text begins of which nothing is known."""
+    return Tail(UNKNOWN, UNKNOWN, "broken", "", None)
 
 
 def root() -> Block:

@@ -68,6 +68,30 @@ class Machine:
         """The configuration that needs one of ``rules`` and then nothing."""
         return self.union([self._node(((self.rules.start(rule), self.bottom),), False) for rule in rules])
 
+    def anywhere(self, *rules: str) -> Node:
+        """The configurations that some beginning of one of ``rules`` leads to, all of them, as one cyclic node.
+
+        What a rule returns to is any place that calls it: exactly the right parts of all sentences.
+        """
+        compiled: list[str] = []
+        todo = list(rules)
+        callers: dict[str, list[tuple[int, str]]] = {}
+        while todo:
+            rule = todo.pop()
+            if rule in compiled:
+                continue
+            compiled.append(rule)
+            for state in self.rules.states(rule):
+                for symbol, after in self.rules.edges[state].items():
+                    if self.rules.is_rule(symbol):
+                        callers.setdefault(symbol, []).append((after, rule))
+                        todo.append(symbol)
+        below = {rule: Node((), rule in rules) for rule in compiled}
+        for rule in compiled:
+            below[rule].items = tuple((after, below[owner]) for after, owner in sorted(callers.get(rule, [])))
+        items = [(state, below[rule]) for rule in compiled for state in self.rules.states(rule)]
+        return Node(tuple(sorted(items, key=lambda item: item[0])), False)
+
     def step(self, node: Node, terminal: int) -> Node | None:
         """The configuration after ``terminal``; None where it cannot come next."""
         try:

@@ -10,19 +10,23 @@ from validators.contracts import Problem, Verdict
 from validators.lines import Line
 from validators.machine import Machine
 from validators.recovery import read
+from validators.right import Reader, Right
 from validators.scanner import Scanner
 
 __all__ = ["PythonValidator", "State"]
+
+_MOST_RIGHTS = 16  # right-hand texts whose memos are kept
 
 
 class State:
     """A place in a text. Compare with ``is``: the same place in the same text is the same object."""
 
-    __slots__ = ("block", "line", "problems")
+    __slots__ = ("block", "line", "problems", "right")
 
-    def __init__(self, line: Line, block: Block, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, line: Line, block: Block, right: Right, problems: tuple[Problem, ...]) -> None:
         self.line = line
         self.block = block
+        self.right = right
         self.problems = problems
 
 
@@ -34,29 +38,41 @@ class PythonValidator:
         self.root = root()
         self._closer = Closer(self.scanner)
         self._states: dict[object, State] = {}
+        self._rights: dict[str, Right] = {}
 
-    def _state(self, line: Line, block: Block, problems: tuple[Problem, ...]) -> State:
-        key = (line, block, problems)
+    def _state(self, line: Line, block: Block, right: Right, problems: tuple[Problem, ...]) -> State:
+        key = (line, block, right, problems)
         state = self._states.get(key)
         if state is None:
             if len(self._states) > 100_000:
                 self._states.clear()
-            state = self._states[key] = State(line, block, problems)
+            state = self._states[key] = State(line, block, right, problems)
         return state
 
     def start(self, prefix: str, suffix: str = "") -> State:
         line, block, problems = read(self.scanner, self.root, prefix)
-        return self._state(line, block, problems)
+        if suffix:
+            usable, problem = Reader(self.scanner, suffix).read(line)
+            suffix, problems = suffix[:usable], (*problems, problem) if problem else problems
+        return self._state(line, block, self._right(suffix), problems)
+
+    def _right(self, text: str) -> Right:
+        right = self._rights.get(text)
+        if right is None:
+            if len(self._rights) >= _MOST_RIGHTS:
+                self._rights.clear()
+            right = self._rights[text] = Right(self.scanner, self._closer, text)
+        return right
 
     def problems(self, state: State) -> tuple[Problem, ...]:
         return state.problems
 
     def check(self, state: State, text: str) -> Verdict[State]:
         accepted, line, block, reason = self.scanner.run(state.line, state.block, text)
-        return Verdict(accepted, self._state(line, block, state.problems), reason)
+        return Verdict(accepted, self._state(line, block, state.right, state.problems), reason)
 
     def complete(self, state: State) -> bool:
-        return self._closer.complete(state.line, state.block)
+        return state.right.complete(state.line, state.block)
 
     def closing(self, state: State) -> str | None:
         return self._closer.ending(state.line, state.block)

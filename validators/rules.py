@@ -55,6 +55,7 @@ class Rules:
         self.accepting: list[bool] = []
         self.rule_of: list[str] = []
         self._starts: dict[str, int] = {}
+        self._spans: dict[str, range] = {}
         self._texts: dict[str, tuple[str, bool]] = {}
         marks = list(_RULE.finditer(GRAMMAR))
         for mark, after in zip(marks, [*marks[1:], None], strict=True):
@@ -73,6 +74,11 @@ class Rules:
             _Reader(self, net, text).choice(first, last)
             self._starts[rule] = self._determine(rule, net, first, last, commas)
         return self._starts[rule]
+
+    def states(self, rule: str) -> range:
+        """All states of ``rule``."""
+        self.start(rule)
+        return self._spans[rule]
 
     def text(self, rule: str) -> str:
         return self._texts[rule][0]
@@ -115,6 +121,7 @@ class Rules:
             self.edges.append({label: base + block[t] for label, t in sorted(table[states].items())})
             self.accepting.append(accepting[states])
             self.rule_of.append(rule)
+        self._spans[rule] = range(base, len(self.edges))
         return base + block[start]
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 
 from validators.blocks import CONTEXTS, Block
+from validators.grammar import HEADERS
 from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, SKIP, START, Frame, Line
 from validators.literals import NUMBER_RUN, number_end, shorten
 from validators.machine import Machine, Node
 from validators.strings import MOST_BRACKETS, StringScanner
 from validators.words import Words
 
-__all__ = ["FORBIDDEN", "Scan", "Scanner"]
+__all__ = ["FORBIDDEN", "OPENERS", "Scan", "Scanner"]
 
 FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # source text is UTF-8 without NUL
 _NAME_CHARACTER = re.compile(r"[A-Za-z0-9_\x80-\U0010ffff]+")
@@ -23,6 +24,7 @@ _COMMENT = re.compile(r"[^\r\n]*")
 _BLANKS = re.compile(r"[ \t\f]*")
 _STRING, _NAME, _NUMBER, _SIGN, _NEWLINE, _HASH, _SLASH = range(1, 8)
 _MOST_STRINGS = 149  # MAXFSTRINGLEVEL, less the file itself
+OPENERS = {")": "(", "]": "[", "}": "{"}
 _LONGEST_MEMO = 64  # characters
 _FRESH: tuple[int, int, tuple[int, int] | None, bool] = (0, 0, None, False)
 _EXPECTED = {"':'", "'in'", "'import'", "'else'", "')'", "']'", "'}'", "'='", "'('", "NAME", "NEWLINE"}
@@ -35,7 +37,8 @@ class Scan:
     """
 
     __slots__ = (
-        "began", "block", "detail", "frame", "kind", "local", "node", "part", "pos", "reason", "refused", "shift", "text",
+        "began", "block", "detail", "ends", "frame", "kind", "local",
+        "node", "part", "pos", "reason", "refused", "shift", "text",
     )  # fmt: skip
 
     def __init__(self, line: Line, block: Block, text: str) -> None:
@@ -52,6 +55,9 @@ class Scan:
         self.reason = ""
         self.local = True  # nothing has depended on the block so far
         self.began = 0  # where the logical line begins that the position is in
+        self.ends: list[
+            tuple[int, str]
+        ] = []  # in ``Scanner.wild``: line ends that may be the logical line's, its outcome
 
     def refuse(self, position: int, reason: str) -> None:
         self.pos = position
@@ -76,9 +82,12 @@ class Scanner(StringScanner):
         version = machine.rules.version
         self.words = Words(machine)
         self.newline = machine.terminal("NEWLINE")
+        self.wild = Frame("?", None, None, 0, 0, 0, "")  # brackets of which nothing is known, if any
         self.top = Frame("", None, None, 0, 0, 0, "")
         self.entries = {context: machine.entry(*rules) for context, rules in CONTEXTS.items()}
+        self.anywhere = machine.anywhere(*{rule for rules in CONTEXTS.values() for rule in rules})
         self.outcomes: dict[Node, str] = {}
+        self._opens = machine.mask("$match+", *(f"${kind}+" for kind in HEADERS))
         self._lines: dict[tuple[int, Node | None, Frame, str, object], Line] = {}
         # What a backslash in the indentation does: it fixes the column, from 3.10 on unless that is 0; in 3.9 the line
         # counts as not indented at all; in 3.8 the line begins there, so it cannot be blank.
@@ -142,11 +151,11 @@ class Scanner(StringScanner):
     def place(self, scan: Scan) -> Line:
         return self.line(scan.kind, scan.node, scan.frame, scan.part, scan.detail)
 
-    def scan(self, line: Line, block: Block, text: str) -> Scan:
-        """Reads until the text ends or nothing can follow."""
+    def scan(self, line: Line, block: Block, text: str, once: bool = False) -> Scan:
+        """Reads until the text ends or nothing can follow; with ``once`` also until a logical line has ended."""
         scan = Scan(line, block, text)
         handlers = self.handlers
-        while not scan.refused and scan.pos < len(scan.text):
+        while not scan.refused and scan.pos < len(scan.text) and not (once and scan.began):
             handlers[scan.kind](scan)
         return scan
 
@@ -306,7 +315,14 @@ class Scanner(StringScanner):
                             return
                         frame = frame.push(sign, None, self.nested)
                     elif sign in ")]}":
-                        assert frame.parent is not None
+                        if frame is self.wild:
+                            scan.ends.clear()  # closes what began before the text: its line goes on to here
+                            node, at = after, end
+                            continue
+                        if frame.parent is None or frame.opener != OPENERS[sign]:
+                            scan.frame = frame
+                            scan.refuse(begin, f"unmatched {sign!r}")
+                            return
                         frame = frame.parent
             elif group == _NUMBER:
                 found = self._number(scan, node, frame, begin)
@@ -351,6 +367,8 @@ class Scanner(StringScanner):
             return following
         if frame is not self.top:
             if group == _NEWLINE:
+                if frame is self.wild and (outcome := self._outcome(node)):
+                    scan.ends += [(end + scan.shift, each) for each in outcome.split()]
                 return end
         else:
             block = self._ended(node, scan.block)
@@ -369,6 +387,11 @@ class Scanner(StringScanner):
 
     def _ended(self, node: Node, block: Block) -> Block | None:
         """The block after a line that ends here; None where it cannot end."""
+        outcome = self._outcome(node)
+        return block.after(outcome) if outcome else None
+
+    def _outcome(self, node: Node) -> str:
+        """What the line was if it ends here; '' where it cannot end."""
         outcome = self.outcomes.get(node)
         if outcome is None:
             after = self.machine.step(node, self.newline)
@@ -376,8 +399,11 @@ class Scanner(StringScanner):
             if after is not None:
                 bits = self.machine.accepts(after)
                 outcome = self.machine.spelling[bits.bit_length() - 1]
+                if bits & (bits - 1):  # a line whose beginning is missing can be of several kinds
+                    opens = bits & self._opens
+                    outcome = "$broken" if not opens else "$broken+" if opens == bits else "$broken $broken+"
             self.outcomes[node] = outcome
-        return block.after(outcome) if outcome else None
+        return outcome
 
     def _number(self, scan: Scan, node: Node, frame: Frame, begin: int) -> tuple[int, Node] | None:
         text, size = scan.text, len(scan.text)

@@ -84,8 +84,7 @@ class StringScanner:
     def _finish(self, scan: Scan, kind: StringKind) -> None:
         scan.kind, scan.detail = CODE, None
         if kind.formatted:
-            assert scan.node is not None
-            scan.node = self.machine.step(scan.node, self._end)
+            self._take(scan, self._end)
 
     def _escape(self, scan: Scan, kind: StringKind) -> bool:
         """Moves over the escape at the position (or in ``part``); False where it is wrong or not finished."""
@@ -182,8 +181,8 @@ class StringScanner:
             scan.pos += 1
             self._enter(scan, frame)
             return
-        assert scan.node is not None and frame.parent is not None and frame.parent.parent is not None
-        scan.node = self.machine.step(scan.node, self._close_field)
+        assert frame.parent is not None and frame.parent.parent is not None
+        self._take(scan, self._close_field)
         scan.frame = frame.parent.parent
         scan.pos += 1
 
@@ -191,10 +190,16 @@ class StringScanner:
         if frame.fields >= self._most_fields or frame.depth >= MOST_BRACKETS:
             scan.refuse(scan.pos - (frame.opener == "s"), "f-string: expressions nested too deeply")
             return
-        assert scan.node is not None
-        scan.node = self.machine.step(scan.node, self._open_field)
+        self._take(scan, self._open_field)
         scan.frame = frame.push("r", None, self.nested)
         scan.kind = CODE
+
+    def _take(self, scan: Scan, terminal: int) -> None:
+        """A part of an f-string, which the parser always has a use for where the scanner meets it."""
+        after = self.machine.step(scan.node, terminal) if scan.node else None
+        if after is None:
+            raise AssertionError(f"{self.machine.spelling[terminal]} has no place here")
+        scan.node = after
 
 
 def _prefix(kind: StringKind) -> str:

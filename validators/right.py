@@ -1,0 +1,167 @@
+"""The text right of the cursor.
+
+Whatever stands left of the cursor can be finished and be followed by a new line, so the right-hand text never takes a
+continuation away: a text is viable in front of it if it is viable at all and *some* program ends in it.
+What the right-hand text decides is where the gap is closed (``Right.complete``). Its own broken end is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from validators.blocks import Block, tail
+from validators.closing import Closer
+from validators.contracts import Problem
+from validators.lines import CODE, COMMENT, LITERAL, START, STRING, Frame, Line
+from validators.literals import string_kind
+from validators.recovery import Places
+from validators.scanner import Scanner
+
+__all__ = ["Reader", "Right"]
+
+_MOST_MEMOS = 4_096
+_EARLY = "unexpected end of the text"
+_WORD = re.compile(r"\w+")
+
+
+class Right:
+    """A right-hand text that some left-hand text can stand before. Values; the memo knows where lines lead."""
+
+    __slots__ = ("_closer", "_memo", "_scanner", "text")
+
+    def __init__(self, scanner: Scanner, closer: Closer, text: str) -> None:
+        self.text = text
+        self._scanner = scanner
+        self._closer = closer
+        self._memo: dict[tuple[int, Block], bool] = {}
+
+    def complete(self, line: Line, block: Block) -> bool:
+        """Whether this text, put at this place, ends a program."""
+        if not self.text:
+            return self._closer.complete(line, block)
+        scan = self._scanner.scan(line, block, self.text, once=True)
+        if scan.refused:
+            return False
+        at = scan.pos + scan.shift
+        if at == len(self.text):
+            return self._closer.complete(self._scanner.place(scan), scan.block)
+        key = (at, scan.block)
+        known = self._memo.get(key)
+        if known is None:
+            rest = self._scanner.scan(self._scanner.start_line, scan.block, self.text[at:])
+            known = not rest.refused and self._closer.complete(self._scanner.place(rest), rest.block)
+            if len(self._memo) > _MOST_MEMOS:
+                self._memo.clear()
+            self._memo[key] = known
+        return known
+
+
+class Reader:
+    """Reads a text whose beginning is missing: is it the end of some program, and if not, how much of it is?"""
+
+    def __init__(self, scanner: Scanner, text: str) -> None:
+        self._scanner = scanner
+        self._text = text if text.endswith(("\n", "\r")) else text + "\n"
+        self._rests: dict[tuple[int, str], tuple[int, int, str]] = {}
+
+    def read(self, line: Line) -> tuple[int, Problem | None]:
+        """(characters that can be used, why the others cannot). ``line``: the place left of the gap, tried first."""
+        size = len(self._text)
+        best, reason = (-1, -1), ""
+        for entry in self._entries(line):
+            scan = self._scanner.scan(entry, tail(), self._text)
+            stop = scan.pos + scan.shift
+            if not scan.ends and (0, stop) > best:
+                best, reason = (0, stop), scan.reason or _EARLY
+            for at, outcome in scan.ends:
+                kept, stop, why = self._rest(at, outcome)
+                if kept == size:
+                    return size, None
+                if (kept, stop) > best:
+                    best, reason = (kept, stop), why
+        return best[0], Places(self._text).problem("right", best[0], reason)
+
+    def _rest(self, at: int, outcome: str) -> tuple[int, int, str]:
+        """From a line's start: (how much can be used, where reading stopped, why)."""
+        known = self._rests.get((at, outcome))
+        if known is None:
+            block = tail().after(outcome)
+            assert block is not None
+            scan = self._scanner.scan(self._scanner.start_line, block, self._text[at:])
+            if not scan.refused and scan.kind == START and not scan.part and scan.block.closed():
+                known = len(self._text), len(self._text), ""
+            else:
+                stop = at + scan.pos + scan.shift
+                known = self._whole(at, block, stop), stop, scan.reason or _EARLY
+            self._rests[at, outcome] = known
+        return known
+
+    def _whole(self, at: int, block: Block, stop: int) -> int:
+        """Where the last logical line before ``stop`` ends behind which a program may end; 0 for none."""
+        text, size = self._text, 1024
+        kept = at if block.closed() else 0
+        while at < stop:
+            limit = min(at + size, stop)
+            scan = self._scanner.scan(self._scanner.start_line, block, text[at:limit], once=True)
+            if scan.began:
+                at, block = at + scan.began, scan.block
+                if block.closed():
+                    kept = at
+            elif scan.refused or limit == stop:
+                break
+            else:
+                size *= 2
+        return kept
+
+    def _entries(self, line: Line) -> Iterator[Line]:
+        """Places in which the text may begin, the likeliest first: as the left-hand text stands, then any other."""
+        scanner, text = self._scanner, self._text
+        node, wild = scanner.anywhere, scanner.wild
+        frames = _frames(scanner, line.frame)
+        if line.kind == STRING and line.part != "2":
+            yield scanner.line(STRING, node, frames[0], "", line.detail)
+        if line.kind == COMMENT:
+            yield scanner.line(COMMENT, node, frames[0], "", None)
+        for frame in frames:
+            yield scanner.line(LITERAL if frame.opener in ("f", "s") else CODE, node, frame, "", None)
+        for part in self._joints(text):
+            yield scanner.line(CODE, node, wild, part, None)
+        kinds = [(quote, triple) for quote in ('"', "'") for triple in (False, True)]
+        for quote, triple in kinds:  # raw strings allow all that others do
+            yield scanner.line(STRING, node, wild, "", string_kind("r", quote, triple))
+        yield scanner.line(COMMENT, node, wild, "", None)
+        for quote, triple in kinds:
+            literal = wild.push("f", string_kind("rf", quote, triple), scanner.nested)
+            field = literal.push("r", None, scanner.nested)
+            yield scanner.line(LITERAL, node, literal, "", None)
+            yield scanner.line(CODE, node, field, "", None)
+            yield scanner.line(LITERAL, node, field.push("s", None, scanner.nested), "", None)
+
+    def _joints(self, text: str) -> Iterator[str]:
+        """Beginnings of tokens that the text may go on with."""
+        word = _WORD.match(text)
+        if word is None:
+            for sign in self._scanner.words.operators:
+                for cut in range(1, len(sign)):
+                    if text.startswith(sign[cut:]):
+                        yield sign[:cut]
+            return
+        yield "zz"
+        for keyword in self._scanner.words.words:
+            if keyword.endswith(word[0]) and keyword != word[0]:
+                yield keyword[: -len(word[0])]
+        yield from ("1", "0x0", "1e", "0b", "0o")
+
+
+def _frames(scanner: Scanner, frame: Frame | None) -> list[Frame]:
+    """The brackets of the left-hand text with unknown ones around them, innermost first, then fewer of them."""
+    chain: list[Frame] = []
+    while frame is not None and frame.parent is not None:
+        chain.append(frame)
+        frame = frame.parent
+    found = [scanner.wild]
+    for each in reversed(chain):
+        kind = each.kind if each.opener == "f" else None
+        found.append(found[-1].push(each.opener, kind, scanner.nested))
+    return [frame for frame in reversed(found) if frame.opener in "?frs" or frame is found[-1]]
