@@ -2,7 +2,7 @@
 
 from model.engine.accept import Accept, trusting, verified
 from model.engine.contracts import Draft, Drafter, Scorer, Step, Stop, Validator, Window
-from model.engine.drafters import LookupDraft, NoDraft
+from model.engine.drafters import FirstOf, LookupDraft, NoDraft
 from model.engine.loop import Interrupt, decode, never
 from model.engine.order import Greedy, Order, Sampled
 from model.engine.window import Fixed, Moving, moving
@@ -11,6 +11,7 @@ __all__ = [
     "Accept",
     "Draft",
     "Drafter",
+    "FirstOf",
     "Fixed",
     "Greedy",
     "Interrupt",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model.engine.contracts import Draft
+from model.engine.contracts import Draft, Drafter
 
 NOTHING = Draft((), "none")
 
@@ -14,6 +14,16 @@ class NoDraft:
 
     def propose(self, ids: Sequence[int], width: int) -> Draft:
         return NOTHING
+
+
+class FirstOf:
+    """Asks several drafters in order; the first that has something to say proposes."""
+
+    def __init__(self, *drafters: Drafter) -> None:
+        self._drafters = drafters
+
+    def propose(self, ids: Sequence[int], width: int) -> Draft:
+        return next((draft for drafter in self._drafters if (draft := drafter.propose(ids, width)).ids), NOTHING)
 
 
 class LookupDraft:

@@ -21,6 +21,7 @@ class CachedScorer:
         self._decoder = decoder
         self._cache = decoder.new_cache(capacity)
         self._ids: list[int] = []
+        self._hidden: Tensor | None = None
         self.capacity = capacity
         self.passes = 0
 
@@ -28,10 +29,20 @@ class CachedScorer:
     def ids(self) -> Sequence[int]:
         return self._ids
 
+    @property
+    def hidden(self) -> Tensor:
+        """[capacity, K], the decoder's states before its final norm; those of the cached positions count."""
+        if self._hidden is None:
+            raise RuntimeError("nothing has been scored yet")
+        return self._hidden
+
     @torch.inference_mode()
     def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
         first = len(self._ids)
         hidden = self._decoder.hidden(torch.tensor([ids], device=self._decoder.device), self._cache)
+        if self._hidden is None:
+            self._hidden = hidden.new_empty(self.capacity, hidden.shape[-1])
+        self._hidden[first : first + len(ids)] = hidden[0]
         self._ids += ids
         self.passes += 1
         rows = _Rows(self._decoder, hidden[0])
