@@ -116,7 +116,7 @@ class MTP(nn.Module):
 def fresh(decoder: Decoder, config: MTPConfig, ids: Sequence[int], seed: int) -> MTP:
     """Modules to be trained, fp32: the decoder's last block, its strongest feed-forward features, its final norm.
 
-    The projection begins as the sum of both its inputs, scaled to what the last block is used to.
+    The projection begins as twice the state, about what the last block is used to, and a little of the embedding.
     """
     mtp = MTP(decoder.config, config, torch.tensor(ids), torch.float32).to(decoder.device)
     last = decoder.blocks[-1]
@@ -136,9 +136,8 @@ def fresh(decoder: Decoder, config: MTPConfig, ids: Sequence[int], seed: int) ->
             depth.norm.weight.copy_(decoder.norm.weight)
             depth.state_norm.weight.fill_(1.0)
             depth.embedding_norm.weight.fill_(1.0)
-            noise = torch.randn(width, 2 * width, generator=generator) * 0.02
-            eye = torch.eye(width)
-            depth.projection.weight.copy_(noise + torch.cat([eye, eye], 1))
+            noise = torch.randn(width, width, generator=generator) * 0.02
+            depth.projection.weight.copy_(torch.cat([2 * torch.eye(width), noise], 1))
     return mtp.requires_grad_(True)
 
 

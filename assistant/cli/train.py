@@ -162,7 +162,7 @@ FIM, MTP = "fim-adapter.safetensors", "mtp.safetensors"
 @_MINUTES
 @click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="The gap-filling adapter that is served.")
 @click.option("--beta", default=0.0, metavar="B", help="Weight of the error compensation between depths.")
-@click.option("--rate", default=1e-3, metavar="LR", help="Highest learning rate.")
+@click.option("--rate", default=8e-4, metavar="LR", help="Highest learning rate.")
 @click.option("--rows", default=16, metavar="N", help="Texts of a batch.")
 @click.option("--time", "length", default=1024, metavar="TOKENS", help="Tokens of a text.")
 @click.option("--width", default=3840, metavar="N", help="Feed-forward features.")

@@ -68,6 +68,7 @@ class DraftTask:
 
     def compile(self) -> None:
         """Let PyTorch compile the blocks and the loss."""
+        self.decoder.norm(self.decoder.norm.weight)  # a backend that is chosen while compiling would break the graph
         for block in self.decoder.blocks:
             block.compile(dynamic=False)
         for depth in self.mtp.depths:
