@@ -1,7 +1,7 @@
 """What a user is told when something cannot be done: one line, with an exit code.
 
-    ViableError            1   the work could not be done
-      UsageProblem         2   the request itself makes no sense
+ViableError            1   the work could not be done
+  UsageProblem         2   the request itself makes no sense
 """
 
 
