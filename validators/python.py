@@ -7,6 +7,7 @@ import sys
 from validators.blocks import Block, root
 from validators.closing import Closer
 from validators.contracts import Problem, Verdict
+from validators.gap import close_gap
 from validators.lines import Line
 from validators.machine import Machine
 from validators.recovery import read
@@ -75,4 +76,6 @@ class PythonValidator:
         return state.right.complete(state.line, state.block)
 
     def closing(self, state: State) -> str | None:
-        return self._closer.ending(state.line, state.block)
+        if not state.right.text:
+            return self._closer.ending(state.line, state.block)
+        return close_gap(self.scanner, self._closer, state.right, state.line, state.block)

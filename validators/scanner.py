@@ -37,8 +37,21 @@ class Scan:
     """
 
     __slots__ = (
-        "began", "block", "detail", "ends", "frame", "kind", "local",
-        "node", "part", "pos", "reason", "refused", "shift", "text",
+        "began",
+        "block",
+        "detail",
+        "ends",
+        "frame",
+        "kind",
+        "local",
+        "missing",
+        "node",
+        "part",
+        "pos",
+        "reason",
+        "refused",
+        "shift",
+        "text",
     )  # fmt: skip
 
     def __init__(self, line: Line, block: Block, text: str) -> None:
@@ -55,6 +68,7 @@ class Scan:
         self.reason = ""
         self.local = True  # nothing has depended on the block so far
         self.began = 0  # where the logical line begins that the position is in
+        self.missing = ""  # in ``Scanner.wild``: brackets that were closed and must have been opened before
         self.ends: list[
             tuple[int, str]
         ] = []  # in ``Scanner.wild``: line ends that may be the logical line's, its outcome
@@ -316,6 +330,7 @@ class Scanner(StringScanner):
                         frame = frame.push(sign, None, self.nested)
                     elif sign in ")]}":
                         if frame is self.wild:
+                            scan.missing = OPENERS[sign] + scan.missing
                             scan.ends.clear()  # closes what began before the text: its line goes on to here
                             node, at = after, end
                             continue
