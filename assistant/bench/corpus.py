@@ -107,24 +107,28 @@ def pieces(text: str) -> list[str]:
 
 
 def bad_blocks(
-    sources: Sequence[Source], count: int, seed: int, is_bad: Callable[[str, str], bool], tokens: Sequence[str] = ()
+    sources: Sequence[Source],
+    count: int,
+    seed: int,
+    is_bad: Callable[[str, str], bool],
+    split: Callable[[str], list[str]] = pieces,
+    tokens: Sequence[str] = (),
 ) -> Iterator[Block]:
     """`count` blocks of three tokens that `is_bad(left, block)` refuses, at random boundaries of the files.
 
-    Half of them are drawn from `tokens` alike (by default: the pieces that occur in the files); the other half are the
-    file's next three pieces with one of them replaced, left out, doubled or swapped with its neighbour.
+    Half of them are drawn evenly from `tokens` (by default those that occur in the files); the other half are the
+    file's next three with one of them replaced, left out, doubled or swapped with its neighbour.
     """
     rng = random.Random(seed)
-    vocabulary = list(tokens) or sorted({piece for source in sources for piece in pieces(source.text)})
+    parts = [split(source.text) for source in sources]
+    vocabulary = list(tokens) or sorted({token for each in parts for token in each})
     for number in range(count):
         while True:
-            source = rng.choice(sources)
-            parts = pieces(source.text)
-            at = rng.randrange(len(parts) - 3)
-            left = "".join(parts[:at])
+            tokenized = rng.choice(parts)
+            at = rng.randrange(len(tokenized) - 3)
+            left = "".join(tokenized[:at])
             drawn = [rng.choice(vocabulary) for _ in range(3)]
-            block = drawn if number % 2 else _mutated(rng, parts[at : at + 4], drawn[0])
-            text = "".join(block)
+            text = "".join(drawn if number % 2 else _mutated(rng, tokenized[at : at + 4], drawn[0]))
             if text and is_bad(left, text):
                 yield Block(left, text)
                 break
@@ -141,6 +145,15 @@ def cuts(sources: Sequence[Source], count: int, seed: int, longest: int = 400) -
             begin = text.rfind("\n", 0, begin) + 1
             end = text.find("\n", end) + 1 or len(text)
         yield Cut(text[:begin], text[begin:end], text[end:])
+
+
+def spoilt(rng: random.Random, text: str) -> str:
+    """`text` with one piece replaced by another of its own, left out, doubled or swapped with its neighbour."""
+    parts = pieces(text)
+    if len(parts) < 4:
+        return text[::-1]
+    at = rng.randrange(len(parts) - 3)
+    return "".join([*parts[:at], *_mutated(rng, parts[at : at + 4], rng.choice(parts)), *parts[at + 3 :]])
 
 
 def _mutated(rng: random.Random, parts: list[str], other: str) -> list[str]:

@@ -19,9 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-Version = tuple[int, int]
-VERSIONS: tuple[Version, ...] = tuple((3, minor) for minor in range(8, 15))
-"""What the validator knows."""
+from assistant.bench.snippets import VERSIONS, Version
+
 RUNNING: Version = (sys.version_info[0], sys.version_info[1])
 
 _HERE = Path(__file__).resolve().parent

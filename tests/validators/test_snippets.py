@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tests.validators import snippets
-from tests.validators.oracle import VERSIONS, Version, oracles
+from assistant.bench import snippets
+from assistant.bench.snippets import VERSIONS, Version
+from tests.validators.oracle import oracles
 from validators import PythonValidator, ReferenceValidator
 
 available = pytest.mark.parametrize("version", list(oracles()), ids=str)

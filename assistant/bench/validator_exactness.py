@@ -1,0 +1,153 @@
+"""How right the validator is, on real files and spoilt ones. The judge is the running interpreter's own parser."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from assistant.bench import corpus, snippets
+from assistant.bench.corpus import Source
+from validators import PythonValidator, ReferenceValidator
+from validators.reference_closing import closing as reference_closing
+
+
+class Count(NamedTuple):
+    """How many of how many."""
+
+    wrong: int
+    of: int
+    examples: tuple[str, ...] = ()
+    """Enough of the text to find the place again."""
+
+
+def wrong_rejections(sources: Sequence[Source]) -> Count:
+    """Boundaries between characters at which the next character of a file that parses was refused."""
+    wrong, of, examples = 0, 0, []
+    for source in sources:
+        validator = PythonValidator()
+        state = validator.start("")
+        for at, character in enumerate(source.text):
+            verdict = validator.check(state, character)
+            if verdict.accepted < 1:
+                wrong += 1
+                examples.append(f"{source.name}: {source.text[max(0, at - 40) : at]!r} then {character!r}")
+                state = validator.start(source.text[: at + 1])
+            else:
+                state = verdict.state
+        of += len(source.text)
+        if not validator.complete(state):
+            wrong += 1
+            examples.append(f"{source.name} is not complete at its end")
+    return Count(wrong, of, tuple(examples[:5]))
+
+
+def bad_blocks_accepted(
+    sources: Sequence[Source],
+    count: int,
+    seed: int,
+    split: Callable[[str], list[str]] = corpus.pieces,
+    tokens: Sequence[str] = (),
+) -> Count:
+    """Blocks of three tokens that were accepted whole although nothing can mend them."""
+    reference, validator = ReferenceValidator(), PythonValidator()
+
+    def is_bad(left: str, text: str) -> bool:
+        return reference.check(reference.start(left), text).accepted < len(text)
+
+    blocks = list(corpus.bad_blocks(sources, count, seed, is_bad, split, tokens))
+    missed = [b for b in blocks if validator.check(validator.start(b.left), b.text).accepted == len(b.text)]
+    return Count(len(missed), count, tuple(f"{block.left[-40:]!r} then {block.text!r}" for block in missed[:5]))
+
+
+def late_detections() -> Count:
+    """Hand-made bad snippets, on every version they are bad on, not refused exactly at their first dead character."""
+    wrong, of, examples = 0, 0, []
+    for version in snippets.VERSIONS:
+        validator = PythonValidator(version)
+        for snippet in snippets.bad():
+            if version in snippet.versions:
+                of += 1
+                accepted = validator.check(validator.start(""), snippet.text).accepted
+                if accepted != snippet.dead:
+                    wrong += 1
+                    examples.append(f"{version}: {snippet.text!r} at {accepted}, not {snippet.dead}")
+    return Count(wrong, of, tuple(examples[:5]))
+
+
+class Agreement(NamedTuple):
+    """Of the validator with the slow reference, on texts behind random places in real files."""
+
+    disagreements: Count
+    unproven: int
+    """Texts that the validator refused earlier than the reference, which knows no way to go on there either."""
+
+
+def agreement(sources: Sequence[Source], count: int, seed: int) -> Agreement:
+    """`count` real and spoilt texts of about 40 characters: both must accept the same number of characters."""
+    rng = random.Random(seed)
+    reference, validator = ReferenceValidator(), PythonValidator()
+    wrong, unproven, done, examples = 0, 0, 0, []
+    while done < count:
+        source = rng.choice(sources)
+        slow, fast, at = reference.start(""), validator.start(""), 0
+        for place in sorted(rng.sample(range(len(source.text)), min(50, count - done, len(source.text)))):
+            step = source.text[at:place]
+            slow, fast, at = reference.check(slow, step).state, validator.check(fast, step).state, place
+            text = source.text[place : place + 40]
+            if done % 5:
+                text = corpus.spoilt(rng, text)
+            done += 1
+            expected, got = reference.check(slow, text), validator.check(fast, text).accepted
+            if got == expected.accepted:
+                continue
+            if got < expected.accepted:
+                least = reference.check(slow, text[: got + 1]).state
+                if reference_closing(least.kept, least.outline, least.line, "") is None:
+                    unproven += 1
+                    continue
+            wrong += 1
+            examples.append(f"{source.text[max(0, place - 60) : place]!r} then {text!r}: {expected.accepted}, {got}")
+    return Agreement(Count(wrong, done, tuple(examples[:5])), unproven)
+
+
+class Middles(NamedTuple):
+    """What became of gaps in real files."""
+
+    refused: Count
+    """True middles that were not viable at every character, or not complete at their end."""
+    completed: Count
+    """Wrong middles that were called complete although the file did not parse with them."""
+    missed: Count
+    """Wrong middles with which the file does parse, not called complete."""
+
+
+def middles(sources: Sequence[Source], count: int, seed: int) -> Middles:
+    """`count` gaps with their true middle, and as many with a spoilt one."""
+    rng = random.Random(seed)
+    refused, completed, missed, bad, good = [], [], [], 0, 0
+    for cut in corpus.cuts(sources, count, seed):
+        validator = PythonValidator()
+        begin = validator.start(cut.left, cut.right)
+        state, viable = begin, not validator.problems(begin)
+        for character in cut.middle:
+            verdict = validator.check(state, character)
+            viable = viable and verdict.accepted == 1
+            state = verdict.state
+        where = f"{cut.left[-60:]!r} | {cut.middle[:60]!r} | {cut.right[:60]!r}"
+        if not (viable and validator.complete(state)):
+            refused.append(where)
+        other = corpus.spoilt(rng, cut.middle)
+        verdict = validator.check(begin, other)
+        complete = verdict.accepted == len(other) and validator.complete(verdict.state)
+        parses = corpus.parses(cut.left + other + cut.right)
+        bad, good = bad + (not parses), good + parses
+        if complete and not parses:
+            completed.append(f"{where} with {other[:60]!r}")
+        if parses and not complete:
+            missed.append(f"{where} with {other[:60]!r}")
+    return Middles(
+        Count(len(refused), count, tuple(refused[:5])),
+        Count(len(completed), bad, tuple(completed[:5])),
+        Count(len(missed), good, tuple(missed[:5])),
+    )
