@@ -128,7 +128,9 @@ def write_tiny_safetensors(
     }
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file({k: w.to(dtype).contiguous() for k, w in weights(shape).items()}, path / "model.safetensors")
-    (path / "tokenizer.json").write_text(json.dumps(_tokenizer_json(), ensure_ascii=False), encoding="utf-8")
+    (path / "tokenizer.json").write_text(
+        json.dumps(_tokenizer_json(shape.family), ensure_ascii=False), encoding="utf-8"
+    )
     return path
 
 
@@ -191,7 +193,12 @@ def _add_vocabulary(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_eos_token_id(specials()["<|endoftext|>"])
 
 
-def _tokenizer_json() -> dict[str, Any]:
+# How the families cut text before merging, from their published tokenizer.json.
+_CUT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _tokenizer_json(family: str) -> dict[str, Any]:
+    digits = {"qwen2": r"\p{N}", "llama": r"\p{N}{1,3}"}[family]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     plain = [t for t in tokens() if t not in specials() and not t.startswith("[PAD")]
     return {
@@ -202,7 +209,13 @@ def _tokenizer_json() -> dict[str, Any]:
             {"id": i, "content": token, "special": token == "<|endoftext|>", **flags} for token, i in specials().items()
         ],
         "normalizer": {"type": "NFC"},
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True},
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": _CUT % digits}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+            ],
+        },
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True},
         "model": {

@@ -120,9 +120,7 @@ def tensor_kind(name: str, kind: int) -> Callable[[bytes], bytes]:
         (replaced(b"ffn_up.weight", b"ffn_gate.weight"[:13]), "appears twice|missing|GGUF"),
     ],
 )
-def test_refusals_name_what_is_wrong(
-    good: bytes, place: Path, change: Callable[[bytes], bytes], words: str
-) -> None:
+def test_refusals_name_what_is_wrong(good: bytes, place: Path, change: Callable[[bytes], bytes], words: str) -> None:
     place.write_bytes(change(good))
     with pytest.raises(model.ModelError, match=words) as caught:
         model.load(place)
@@ -165,9 +163,7 @@ def edit(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], No
         (lambda w: w.update({"lm_head.weight": torch.zeros(279, 64, dtype=torch.int8)}), "stored as I8"),
     ],
 )
-def test_tensors_that_do_not_fit(
-    tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], words: str
-) -> None:
+def test_tensors_that_do_not_fit(tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], words: str) -> None:
     folder = write_tiny_safetensors(tmp_path)
     edit(folder, "model.safetensors", change)
     with pytest.raises(model.ModelError, match=words):

@@ -1,0 +1,98 @@
+"""Weights in fewer bits: what rounding costs, and decoders made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import model
+from model.quantised import GROUP, Int8Linear, StoredEmbedding, to_int4, to_int8
+from tests.tiny import Shape, write_tiny_gguf, write_tiny_safetensors
+
+IDS = torch.randint(256, (1, 97), generator=torch.Generator().manual_seed(5))
+
+
+def relative_rms(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).pow(2).mean().sqrt() / theirs.pow(2).mean().sqrt())
+
+
+def gaussian(rows: int = 40, columns: int = 128) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(2))
+
+
+def test_int8_rounds_to_half_a_step() -> None:
+    rows = gaussian()
+    rows[3] = 0
+    codes, scales = to_int8(rows)
+    assert codes.abs().max() == 127
+    assert ((codes * scales[:, None] - rows).abs() <= scales[:, None] / 2 * 1.0001).all()
+    assert (codes[3] == 0).all()
+
+
+def dense(rows: Tensor, rounds: int) -> Tensor:
+    codes, steps, offsets = to_int4(rows, rounds)
+    assert codes.max() <= 15
+    grouped = codes.unflatten(-1, (-1, GROUP)).float() - 8
+    numbers: Tensor = grouped * steps.float()[..., None] + offsets.float()[..., None]
+    return numbers.flatten(-2)
+
+
+def test_int4_fitting_helps() -> None:
+    rows = gaussian()
+    spanned, fitted = (relative_rms(dense(rows, rounds), rows) for rounds in (0, 3))
+    assert fitted < 0.95 * spanned < 0.09
+
+
+def test_int4_of_constant_groups_is_exact() -> None:
+    rows = torch.tensor([0.0, 0.5, -3.0]).repeat_interleave(GROUP).unsqueeze(0)
+    assert torch.equal(dense(rows, 3), rows)
+
+
+# (dtype, relative RMS of the logits): random weights are a hard case, since no direction matters more than others.
+BOUNDS = [("int8", 0.05), ("int4", 0.3)]
+
+
+@pytest.mark.parametrize(("dtype", "bound"), BOUNDS)
+@pytest.mark.parametrize("shape", [Shape(), Shape("llama", tied=True), Shape(width=48, feed_forward=72)])
+def test_logits_stay_near(tmp_path: Path, shape: Shape, dtype: str, bound: float) -> None:
+    path = write_tiny_safetensors(tmp_path, shape)
+    expected = model.load(path, dtype="float32")(IDS)
+    assert relative_rms(model.load(path, dtype=dtype)(IDS), expected) <= bound
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q5_0", "Q4_0"])
+def test_gguf_kinds(tmp_path: Path, kind: str) -> None:
+    path = write_tiny_gguf(tmp_path, kind=kind)
+    expected = model.load(path, dtype="float32")(IDS)
+    assert relative_rms(model.load(path, dtype="auto")(IDS), expected) <= 0.05
+    assert isinstance(model.load(path).projection, Int8Linear)
+
+
+def test_auto_keeps_what_the_file_has(tmp_path: Path) -> None:
+    plain = model.load(write_tiny_safetensors(tmp_path))
+    half = model.load(write_tiny_safetensors(tmp_path / "half", dtype=torch.bfloat16))
+    assert plain.norm.weight.dtype == torch.float32 and not isinstance(plain.projection, Int8Linear)
+    assert isinstance(half.projection, Int8Linear) and isinstance(half.embedding, StoredEmbedding)
+
+
+def test_embeddings_are_looked_up_where_they_are_stored(tmp_path: Path) -> None:
+    for kind in ("F32", "F16", "Q5_0"):
+        path = write_tiny_gguf(tmp_path, kind=kind)
+        dense, stored = (model.load(path, dtype=dtype).embedding(IDS) for dtype in ("float32", "int8"))
+        assert torch.equal(dense, stored)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@torch.inference_mode()
+def test_a_block_scores_as_its_tokens_one_by_one(tmp_path: Path, count: int) -> None:
+    decoder = model.load(write_tiny_gguf(tmp_path, kind="Q8_0"))
+    cache = decoder.new_cache(128)
+    decoder.hidden(IDS[:, :40], cache)
+    block = decoder.head(decoder.hidden(IDS[:, 40 : 40 + count], cache))
+    cache.truncate(40)
+    single = torch.cat([decoder.head(decoder.hidden(IDS[:, i : i + 1], cache)) for i in range(40, 40 + count)], 1)
+    assert relative_rms(block, single) <= 5e-3
+    assert torch.equal(block.argmax(-1), single.argmax(-1))
