@@ -12,6 +12,7 @@ from assistant.cli.lazy import LazyGroup
     package="assistant.bench",
     summaries={
         "validator": "The validator: exactness, speed, memory.",
+        "lsp": "The language server: start, typing, cancelling, memory, validity.",
         "decode_cpu": "Decoding on a processor, beside llama.cpp where that is installed.",
     },
 )

@@ -60,7 +60,7 @@ class Cache:
                 continue
             typed = gap.left[key.left_length :]
             texts = [text for text in entry.texts if _goes_on(text, typed, end)]
-            if not texts or (not typed and entry.asked < asked):
+            if not texts or entry.asked < asked:
                 continue
             if hash(gap.left[: key.left_length]) == key.left_hash and hash(gap.right) == key.right_hash:
                 self._entries.move_to_end(key)

@@ -71,7 +71,8 @@ class Tally:
     passes: int = 0
     tokens: int = 0
     stop_ms: float = 0.0
-    """The longest time from raising a job's flag to the decoder's end."""
+    """From raising the last stopped job's flag to the decoder's end."""
+    stop_ms_most: float = 0.0
 
 
 @dataclass(eq=False)
@@ -268,7 +269,8 @@ class Worker:
             return ()
         if job.stopped_at is not None:
             self.tally.stopped += 1
-            self.tally.stop_ms = max(self.tally.stop_ms, 1000 * (time.perf_counter() - job.stopped_at))
+            self.tally.stop_ms = 1000 * (time.perf_counter() - job.stopped_at)
+            self.tally.stop_ms_most = max(self.tally.stop_ms_most, self.tally.stop_ms)
             return None
         self.tally.filled += 1
         return texts

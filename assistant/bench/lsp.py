@@ -1,0 +1,267 @@
+"""`viable bench lsp`: how the language server feels, measured from the client's side of the pipe."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assistant.bench.corpus import Source, standard_library
+from assistant.bench.lsp_client import Client, insertion
+from assistant.errors import UsageProblem
+
+PARTS = ("start", "typing", "cancel", "memory", "validity")
+WARM_UP = 100
+"""Requests before memory is measured: caches fill, allocators settle."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    what: str
+    values: tuple[float, ...]
+    unit: str
+    goal: float | None = None
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def p95(self) -> float:
+        return sorted(self.values)[min(len(self.values) - 1, int(0.95 * len(self.values)))]
+
+    def row(self) -> str:
+        goal = "" if self.goal is None else f"{self.goal:g}"
+        return f"{self.what:<46}{self.median:>10.2f}{self.p95:>10.2f}{goal:>8} {self.unit:<4} {self.note}"
+
+    def record(self) -> dict[str, object]:
+        rounded = {"median": round(self.median, 3), "p95": round(self.p95, 3), "goal": self.goal}
+        return {"what": self.what, "n": len(self.values), "unit": self.unit, "note": self.note, **rounded}
+
+
+@click.command()
+@click.option("--model", metavar="NAME|PATH", help="Model to serve. [the default model]")
+@click.option("--context", default=1024, help="Tokens of prompt and answer together. [1024]")
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Measure this alone; may be repeated.")
+@click.option("--rounds", default=40, help="Cancellations and typed suggestions. [40]")
+@click.option("--requests", default=2000, help="Requests over which memory is followed. [2000]")
+@click.option("--positions", default=500, help="Cursor positions at which suggestions are taken. [500]")
+@click.option("--seed", default=0, help="Seed of files and positions. [0]")
+def command(
+    model: str | None, context: int, parts: tuple[str, ...], rounds: int, requests: int, positions: int, seed: int
+) -> None:
+    """Measure the language server: start, typing, cancelling, memory, and whether files parse.
+
+    The server runs as a process of its own, as in an editor. Ends in one line of JSON.
+    """
+    serve = [
+        sys.executable,
+        "-m",
+        "assistant",
+        "lsp",
+        "--context",
+        str(context),
+        *(["--model", model] if model else []),
+    ]
+    measures: dict[str, Callable[[], list[Figure]]] = {
+        "start": lambda: measure_start(serve),
+        "typing": lambda: measure_typing(serve, rounds),
+        "cancel": lambda: measure_cancel(serve, rounds, seed),
+        "memory": lambda: measure_memory(serve, requests, seed),
+        "validity": lambda: measure_validity(serve, positions, seed),
+    }
+    click.echo(f"{'':<46}{'median':>10}{'p95':>10}{'goal':>8}")
+    figures: list[Figure] = []
+    for name in parts or PARTS:
+        for figure in measures[name]():
+            figures.append(figure)
+            click.echo(figure.row())
+    machine = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    click.echo(json.dumps({"bench": "lsp", "machine": machine, "figures": [figure.record() for figure in figures]}))
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[Client]:
+    """A client of a server whose model is ready."""
+    client = Client(command)
+    try:
+        client.initialize(**options)
+        if client.until(lambda stats: stats["state"] != "loading")["state"] != "ready":
+            raise UsageProblem(client.note("window/showMessage")["params"]["message"])
+        yield client
+        client.close()
+    finally:
+        client.kill()
+
+
+def measure_start(command: Sequence[str], times: int = 5) -> list[Figure]:
+    """Seconds from starting the process."""
+    initialized, ready = [], []
+    for _ in range(times):
+        begin = time.perf_counter()
+        client = Client(command)
+        try:
+            client.initialize()
+            initialized.append(time.perf_counter() - begin)
+            client.until(lambda stats: stats["state"] != "loading")
+            ready.append(time.perf_counter() - begin)
+            client.close()
+        finally:
+            client.kill()
+    return [
+        Figure("start to initialized", tuple(initialized), "s", 0.4),
+        Figure("start to model ready", tuple(ready), "s", 4),
+    ]
+
+
+def measure_typing(command: Sequence[str], rounds: int) -> list[Figure]:
+    """Milliseconds from a keystroke that the suggestion foresaw to the answer."""
+    answered, first = [], []
+    with running(command) as client:
+        for number in range(rounds):
+            text = f"def add_{number}(first, second):\n    return "
+            uri = client.open(text, f"typing_{number}.py")
+            begin = time.perf_counter()
+            found = client.texts(uri, 1, 11)
+            first.append(1000 * (time.perf_counter() - begin))
+            typed = found[0].split("\n")[0] if found else ""
+            for column, character in enumerate(typed[:-1], 11):
+                begin = time.perf_counter()
+                client.edit(uri, insertion(1, column, character))
+                left = client.texts(uri, 1, column + 1)
+                answered.append(1000 * (time.perf_counter() - begin))
+                assert left and left[0].startswith(typed[column - 10 :]), (typed, left)
+    return [
+        Figure("keystroke to answer, typed as suggested", tuple(answered), "ms", 5),
+        Figure("short file, first suggestion of its place", tuple(first), "ms"),
+    ]
+
+
+def measure_cancel(command: Sequence[str], rounds: int, seed: int) -> list[Figure]:
+    """Milliseconds from a cancellation, at a random moment, to the answer and to the decoder's end."""
+    rng = random.Random(seed)
+    files = _files(rounds, seed)
+    answered, stopped = [], []
+    with running(command, maxTokens=256, maxMs=0) as client:
+        for number in range(rounds):
+            source = files[number % len(files)]
+            line = rng.randrange(source.text.count("\n") + 1)
+            uri = client.open(source.text, f"cancel_{number}.py")
+            before = client.stats()["stopped"]
+            request = client.inline(uri, line, 0, invoked=True)
+            time.sleep(rng.uniform(0.02, 1.0))
+            begin = time.perf_counter()
+            client.notify("$/cancelRequest", {"id": request})
+            if "error" not in client.answer(request):
+                continue  # it had been answered before
+            answered.append(1000 * (time.perf_counter() - begin))
+            stopped.append(_stopped_ms(client, before))
+    return [
+        Figure("cancel to answer", tuple(answered), "ms"),
+        Figure("cancel to stopped decoder", tuple(stopped), "ms", 20, f"most {max(stopped):.0f} ms"),
+    ]
+
+
+def measure_memory(command: Sequence[str], requests: int, seed: int) -> list[Figure]:
+    """Growth in megabytes over requests in 200 files, which are opened, edited and closed."""
+    files = [source.text[:600] for source in _files(50, seed)]
+    with running(command, maxTokens=2) as client:
+        size: list[float] = []
+        for number in range(WARM_UP + requests):
+            if number == WARM_UP:
+                size.append(_megabytes(client.process.pid))
+            uri = client.open(files[number % len(files)], f"memory_{number % 200}.py")
+            client.edit(uri, insertion(0, 0, f"number_{number} = \n"))
+            client.texts(uri, 0, len(f"number_{number} = "))
+            if number % 5:
+                client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        size.append(_megabytes(client.process.pid))
+    growth = size[1] - size[0]
+    return [Figure(f"memory growth over {requests} requests", (growth,), "MB", 50, f"{size[1]:.0f} MB in the end")]
+
+
+def measure_validity(command: Sequence[str], positions: int, seed: int) -> list[Figure]:
+    """Share of suggestions after which the file parses: taken whole, line by line and word by word."""
+    rng = random.Random(seed)
+    files = _files(max(1, positions // 10), seed)
+    whole: list[bool] = []
+    parts: dict[str, list[bool]] = {"line": [], "word": []}
+    waited: list[float] = []
+    with running(command, candidates=1) as client:
+        for number in range(positions):
+            source = files[number * len(files) // positions]
+            offset = rng.randrange(len(source.text))
+            left, right = source.text[:offset], source.text[offset:]
+            uri = client.open(source.text, f"validity_{number}.py")
+            begin = time.perf_counter()
+            found = client.texts(uri, left.count("\n"), offset - (left.rfind("\n") + 1), invoked=True)
+            waited.append(1000 * (time.perf_counter() - begin))
+            for text in found:
+                whole.append(_parses(left + text + right))
+                for kind, results in parts.items():
+                    results.extend(_taken(client, f"{kind}_{number}.py", left, text, right, kind))
+            client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+    shown = f"{len(whole)} shown at {positions} positions"
+    return [
+        Figure("parses after accepting whole", _percent(whole), "%", 100, shown),
+        *(Figure(f"parses after accepting a {kind}", _percent(each), "%", 100) for kind, each in parts.items()),
+        Figure("position to answer", tuple(waited), "ms"),
+    ]
+
+
+def _stopped_ms(client: Client, before: int) -> float:
+    return float(client.until(lambda stats: stats["stopped"] > before)["stop_ms"])
+
+
+def _taken(client: Client, name: str, left: str, text: str, right: str, kind: str) -> Iterator[bool]:
+    """Take a suggestion piece by piece, as the examples' editors do; whether the file parses after each."""
+    while text:
+        uri = client.open(left + right, name)
+        position = {"line": left.count("\n"), "character": len(left) - (left.rfind("\n") + 1)}
+        params = {"textDocument": {"uri": uri}, "position": position, "text": text, "kind": kind}
+        length = client.call("viable/nextStop", params)["length"]
+        client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        left, text = left + text[:length], text[length:]
+        yield _parses(left + right)
+
+
+def _files(count: int, seed: int) -> list[Source]:
+    """Short ASCII files of the standard library."""
+    fitting = [each for each in standard_library(20 * count, seed) if len(each.text) < 5000 and each.text.isascii()]
+    return [each for each in fitting if "\r" not in each.text][:count]
+
+
+def _percent(results: Sequence[bool]) -> tuple[float, ...]:
+    return (100 * sum(results) / len(results) if results else 0.0,)
+
+
+def _parses(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(text)
+        except SyntaxError:
+            return False
+    return True
+
+
+def _megabytes(process_id: int) -> float:
+    """Resident memory of a process, from Linux's /proc."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
