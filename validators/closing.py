@@ -65,7 +65,9 @@ class Closer:
             assert isinstance(kind, StringKind)
             if line.part == "1":
                 return kind.quote
-            if line.part == "2":
+            if line.part == "4":
+                return "x" + kind.quote
+            if line.part in ("2", "3"):
                 return self._word(line, block, [""])
             if line.part.startswith("\\"):
                 return finish_escape(line.part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from validators.literals import StringKind
+from validators.literals import TRIPLE, StringKind
 from validators.machine import Node
 
 __all__ = ["CODE", "COMMENT", "CONVERSION", "LITERAL", "SKIP", "START", "STRING", "Frame", "Line"]
@@ -59,7 +59,7 @@ class Frame:
             fields += 1
             depth = depth + 1 if nested else 1
             if not nested and inner is not None:
-                closed += "\\" + ("" if inner.triple else inner.quote + "\r\n")
+                closed += "\\" + (TRIPLE[inner.quote] if inner.triple else inner.quote + "\r\n")
         elif opener != "s":
             depth += 1
         frame = Frame(opener, self, inner, depth, strings, fields, closed)

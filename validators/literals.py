@@ -9,7 +9,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["NUMBER_RUN", "StringKind", "escape", "finish_escape", "number_end", "shorten", "string_kind"]
+__all__ = ["NUMBER_RUN", "TRIPLE", "StringKind", "escape", "finish_escape", "number_end", "shorten", "string_kind"]
 
 # The longest text that is a number or can still become one.
 NUMBER_RUN = re.compile(
@@ -46,6 +46,10 @@ def shorten(run: str) -> str:
     return _LONG_RUN.sub("", run)
 
 
+# In ``StringKind.closed``: three of these quotes in a row end an enclosing f-string. No source text holds surrogates.
+TRIPLE = {'"': "\ud800", "'": "\ud801"}
+
+
 @dataclass(frozen=True, eq=False)
 class StringKind:
     """How a string is written. Use ``string_kind``, which returns the same object for the same kind."""
@@ -57,6 +61,7 @@ class StringKind:
     formatted: bool
     template: bool
     closed: str  # quotes, newline, backslash of enclosing f-strings that must not occur (before 3.12)
+    barred: bool  # three quotes of its own in a row are kept out of it and of what touches it
     run: re.Pattern[str]  # characters that mean nothing but themselves
 
 
@@ -76,6 +81,7 @@ def string_kind(prefix: str, quote: str, triple: bool, closed: str = "") -> Stri
         formatted,
         "t" in letters,
         closed,
+        TRIPLE[quote] in closed,
         re.compile(f"[^{stops}]+"),
     )
 

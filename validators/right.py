@@ -119,7 +119,7 @@ class Reader:
         scanner, text = self._scanner, self._text
         node, wild = scanner.anywhere, scanner.wild
         frames = _frames(scanner, line.frame)
-        if line.kind == STRING and line.part != "2":
+        if line.kind == STRING and line.part not in ("2", "3"):
             yield scanner.line(STRING, node, frames[0], "", line.detail)
         if line.kind == COMMENT:
             yield scanner.line(COMMENT, node, frames[0], "", None)

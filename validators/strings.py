@@ -24,12 +24,17 @@ class StringScanner:
         self.machine = machine
         self.nested = machine.rules.version >= (3, 12)  # PEP 701
         self._most_fields = 3 if self.nested else 2
+        self._plain = machine.terminal("STRING")
         self._end = machine.terminal("FSTRING_END")
         self._open_field = machine.terminal("'f{'")
         self._close_field = machine.terminal("'f}'")
 
     def open_string(self, scan: Scan, prefix: str, quote: str) -> None:
-        """Enters a string behind its first quote: whether it has three is not known yet."""
+        """Enters a string behind its first quote. ``part`` is then '1', and '2' behind a second quote.
+
+        Where quotes of enclosing f-strings have to be kept apart '3' is the place behind a string, '4' that behind
+        a first quote that touches it.
+        """
         scan.kind = STRING
         scan.part = "1"
         scan.detail = string_kind(prefix, quote, False, scan.frame.closed)
@@ -37,7 +42,7 @@ class StringScanner:
     def _string(self, scan: Scan) -> None:
         kind = scan.detail
         assert isinstance(kind, StringKind)
-        if scan.part in ("1", "2"):
+        if scan.part in ("1", "2", "3", "4"):
             self._opening(scan, kind)
             return
         text, size = scan.text, len(scan.text)
@@ -56,7 +61,10 @@ class StringScanner:
                     return
             elif character == kind.quote:
                 if self._closes(scan, kind):
-                    scan.kind, scan.detail = CODE, None
+                    if kind.barred:
+                        scan.part = "3"
+                    else:
+                        scan.kind, scan.detail = CODE, None
                     return
             else:
                 scan.refuse(scan.pos, _why(character, kind))
@@ -64,6 +72,12 @@ class StringScanner:
 
     def _opening(self, scan: Scan, kind: StringKind) -> None:
         again = scan.text[scan.pos] == kind.quote
+        if again and kind.barred and scan.part in "24":
+            scan.refuse(scan.pos, "f-string: expecting '}'")
+            return
+        if scan.part == "3":
+            self._touching(scan, kind, again)
+            return
         if scan.part == "1" and again:
             scan.part = "2"
             scan.pos += 1
@@ -80,6 +94,18 @@ class StringScanner:
             scan.frame = scan.frame.push("f", kind, self.nested)
         else:
             scan.detail = kind
+
+    def _touching(self, scan: Scan, kind: StringKind, again: bool) -> None:
+        """Behind a string inside the field of a triple-quoted f-string: another one may begin with the same quote."""
+        if not again:
+            scan.kind, scan.detail, scan.part = CODE, None, ""
+            return
+        after = self.machine.step(scan.node, self._plain) if scan.node else None
+        if after is None:
+            scan.refuse(scan.pos, "invalid syntax")
+            return
+        scan.node, scan.part, scan.detail = after, "4", string_kind("", kind.quote, False, kind.closed)
+        scan.pos += 1
 
     def _finish(self, scan: Scan, kind: StringKind) -> None:
         scan.kind, scan.detail = CODE, None
