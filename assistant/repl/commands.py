@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
@@ -158,7 +159,8 @@ def set_option(shell: Shell, argument: str) -> None:
 
 def theme(shell: Shell, argument: str) -> None:
     if argument:
-        set_option(shell, f"theme {argument}")
+        shell.screen.set_theme(argument)
+        shell.options = msgspec.structs.replace(shell.options, theme=argument)
         show_tail(shell, f"theme {argument}")
     else:
         shell.screen.say(", ".join(f"[{name}]" if name == shell.options.theme else name for name in themes()))
@@ -172,6 +174,7 @@ def stats(shell: Shell, argument: str) -> None:
 def show_trace(shell: Shell, argument: str) -> None:
     if not shell.turn:
         raise ViableError("the model has written nothing yet")
+    shell.screen.say(("note", "⏎ ends a line; · was not drafted: a single token a pass"))
     shell.screen.say(("heading", TRACE_HEAD))
     for line in trace(shell.turn.blocks):
         shell.screen.say(*line)

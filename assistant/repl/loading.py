@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,19 @@ class Loader:
             self.error = None
             threading.Thread(target=self._open, args=(settings, self._wish), name="open session", daemon=True).start()
 
-    def wait(self, interrupt: Interrupt) -> Session | None:
+    def wait(self, interrupt: Interrupt, waited: Callable[[int], None] = lambda seconds: None) -> Session | None:
         """The session, once nothing is being opened; None if `interrupt` comes first.
 
-        Raises the ViableError that kept the newest one from being opened, if there is no other.
+        `waited` is told every second how many there were. Raises the ViableError that kept the newest session from
+        being opened, if there is no other.
         """
+        begin, told = time.monotonic(), 0
         while not self._settled.wait(PATIENCE):
             if interrupt():
                 return None
+            if (seconds := int(time.monotonic() - begin)) > told:
+                told = seconds
+                waited(seconds)
         if not self.session and self.error:
             raise self.error
         return self.session

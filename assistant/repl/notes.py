@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from assistant.completion import Completion
@@ -93,25 +94,43 @@ def toolbar(
     return parts
 
 
-TRACE_HEAD = f"{'block':<32} {'drafted':>7} {'viable':>7} {'accepted':>8}"
+TRACE_WIDTH = 40
+"""Columns of a block's text."""
+TRACE_HEAD = f"{'block':<{TRACE_WIDTH}} {'drafted':>7} {'viable':>7} {'accepted':>8}"
 
 
-def trace(blocks: tuple[Block, ...]) -> Iterator[list[Part]]:
-    """A line a block: its text, and what became of the draft."""
-    for block in blocks:
-        if not block.tokens:
-            continue
-        text = repr(block.text)[1:-1] if block.text else "(half a character)"
-        shown = text if len(text) <= 31 else text[:30] + "…"
-        line: list[Part] = [("", f"{shown:<32} {block.drafted:>7} "), _share(block.viable, block.drafted, 7), ("", " ")]
-        line.append(_share(block.accepted, block.drafted, 8))
-        if block.fallback:
-            line.append(("warning", "  fallback"))
-        if block.avoided:
-            line.append(("bad", f"  {block.avoided} avoided"))
-        yield line
+def trace(blocks: Iterable[Block]) -> Iterator[list[Part]]:
+    """A line a block: its text, and what became of the draft. Single tokens in a row share a line."""
+    for drafted, group in itertools.groupby((b for b in blocks if b.tokens), lambda b: bool(b.drafted or b.avoided)):
+        if drafted:
+            for block in group:
+                yield _traced(block)
+        else:
+            yield from _singles("".join(block.text for block in group))
 
 
-def _share(count: int, of: int, width: int) -> Part:
-    style = "note" if not of else "good" if count == of else "warning"
-    return style, f"{count:>{width}}"
+def _traced(block: Block) -> list[Part]:
+    text = _one_line(block.text) or "(half a character)"
+    shown = text if len(text) < TRACE_WIDTH else text[: TRACE_WIDTH - 2] + "…"
+    line: list[Part] = [("good" if block.accepted else "", f"{shown:<{TRACE_WIDTH}} ")]
+    for count, width in ((block.drafted, 7), (block.viable, 7), (block.accepted, 8)):
+        style = "note" if not block.drafted else "good" if count == block.drafted else "warning"
+        line.append((style, f"{count if block.drafted else '·':>{width}} "))
+    if block.fallback:
+        line.append(("warning", " fallback"))
+    if block.avoided:
+        line.append(("bad", f" {block.avoided} avoided"))
+    return line
+
+
+def _singles(text: str) -> Iterator[list[Part]]:
+    """Tokens that nobody drafted, in lines that end with the program's."""
+    for part in text.splitlines(keepends=True):
+        shown = _one_line(part)
+        for start in range(0, len(shown), TRACE_WIDTH - 1):
+            dots = f"{'·':>7} {'·':>7} {'·':>8}"
+            yield [("", f"{shown[start : start + TRACE_WIDTH - 1]:<{TRACE_WIDTH}} "), ("note", dots)]
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "⏎")

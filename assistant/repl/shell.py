@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from prompt_toolkit import PromptSession
-from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
-from prompt_toolkit.lexers import DynamicLexer, PygmentsLexer, SimpleLexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.defaults import create_output
-from prompt_toolkit.styles import DynamicStyle
-from prompt_toolkit.validation import ValidationError, Validator
-from pygments.lexers.python import PythonLexer
 
 from assistant.completion import Request
 from assistant.document import Gap
@@ -31,14 +24,14 @@ from assistant.repl.commands import dispatch
 from assistant.repl.contracts import Session
 from assistant.repl.files import Source
 from assistant.repl.ghost import ModelSuggest
-from assistant.repl.keys import COMMAND, bindings
+from assistant.repl.keys import COMMAND
 from assistant.repl.lines import indentation, may_end, next_indent
 from assistant.repl.loading import Loader
-from assistant.repl.names import ReplCompleter
 from assistant.repl.notes import Part, Totals, after_turn, toolbar
 from assistant.repl.options import Options
-from assistant.repl.paint import GUTTER, WRAPPED, Painter
+from assistant.repl.paint import Painter
 from assistant.repl.program import Moment, Program, Timeline
+from assistant.repl.prompt import new_prompt
 from assistant.repl.screen import Screen
 from assistant.repl.turn import Cancel, Turn, take_turn
 from assistant.settings import Settings
@@ -97,8 +90,8 @@ class Shell:
         self._begun = False
         self._judged = ("", refusal(""))
         self._recovery = (history.parent if history else Path(tempfile.gettempdir())) / "recovered.py"
-        self._ghost = ModelSuggest(self._idle_session, lambda: self.program.on_new_line().text)
-        self._prompt = self._new_prompt(history, input)
+        self.ghost = ModelSuggest(self._idle_session, lambda: self.program.on_new_line().text)
+        self._prompt = new_prompt(self, history, input)
 
     @property
     def program(self) -> Program:
@@ -195,10 +188,11 @@ class Shell:
         try:
             with _interrupts() as cancel, self.screen.without_echo():
                 painter.status("loading the model …" if self.loader.busy else "thinking …")
-                session = self.loader.wait(cancel)
+                session = self.loader.wait(cancel, lambda s: painter.status(f"loading the model … {s} s"))
                 if not session:
                     painter.clear_status()
                     return
+                painter.clear_status()
                 painter.status("thinking …")
                 turn = take_turn(
                     session, base.text, request, cancel, _writer(painter), whole_unit=self.options.stop == "unit"
@@ -254,7 +248,7 @@ class Shell:
     def _idle_session(self) -> Session | None:
         return self.loader.session if self.options.ghost and not self.loader.busy else None
 
-    def _begin_loading(self, _: object) -> None:
+    def begin_loading(self) -> None:
         """Once the first prompt is drawn: importing torch would hold it up."""
         if not self._begun:
             self._begun = True
@@ -271,40 +265,17 @@ class Shell:
         if self.loader.error and self._prompt.app.is_running:
             self._prompt.app.exit(exception=self.loader.error)
 
-    def _new_prompt(self, history: Path | None, input: Input | None) -> PromptSession[str]:
-        lexers = (SimpleLexer("class:command"), PygmentsLexer(PythonLexer))
-        prompt: PromptSession[str] = PromptSession(
-            [("class:gutter.user", GUTTER["user"])],
-            prompt_continuation=lambda width, line, soft: [("class:gutter.user", WRAPPED if soft else GUTTER["user"])],
-            multiline=True,
-            lexer=DynamicLexer(lambda: lexers[not prompt.default_buffer.text.startswith(COMMAND)]),
-            style=DynamicStyle(lambda: self.screen.style),
-            include_default_pygments_style=False,
-            history=_history(history),
-            key_bindings=bindings(self._nothing_to_clear),
-            completer=ReplCompleter(self),
-            auto_suggest=self._ghost,
-            validator=_NewFault(self),
-            validate_while_typing=False,
-            bottom_toolbar=self._toolbar,
-            erase_when_done=True,
-            reserve_space_for_menu=6,
-            input=input,
-            output=self.screen.output,
-        )
-        prompt.default_buffer.on_text_changed += self._typed
-        prompt.app.after_render += self._begin_loading
-        prompt.app.ttimeoutlen = 0.05
-        return prompt
-
-    def _typed(self, _: object) -> None:
-        self._ghost.cancel()
+    def typed(self) -> None:
+        """The text at the prompt changed."""
+        self.ghost.cancel()
         self._hint = "/help"
 
-    def _nothing_to_clear(self) -> None:
+    def nothing_to_clear(self) -> None:
+        """Ctrl-C at an empty prompt."""
         self._hint = "Ctrl-D leaves"
 
-    def _toolbar(self) -> StyleAndTextTuples:
+    def toolbar(self) -> StyleAndTextTuples:
+        """The line below the prompt."""
         text = self.program.text
         if self._judged[0] != text:
             self._judged = (text, refusal(text))
@@ -334,29 +305,6 @@ class Shell:
             with suppress(OSError):
                 self._recovery.write_text(self.program.text, encoding="utf-8")
                 self.screen.say(("warning", f"the program is kept in {self._recovery}"))
-
-
-class _NewFault(Validator):
-    """Refuses to hand over what can never become valid, and puts the cursor there."""
-
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
-
-    def validate(self, document: Document) -> None:
-        if not document.text.startswith(COMMAND) and (fault := self._shell.fault_in(document.text)):
-            raise ValidationError(fault.offset, f"  {fault.reason}")
-
-
-def _history(path: Path | None) -> History:
-    """In a file that only the user can read; in memory where there is none, or it cannot be written."""
-    if path is None:
-        return InMemoryHistory()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-    except OSError:
-        return InMemoryHistory()
-    return FileHistory(str(path))
 
 
 def _writer(painter: Painter) -> Callable[[str], None]:

@@ -157,6 +157,22 @@ def test_ctrl_c_stops_and_keeps(start: Start, tmp_path: Path) -> None:
     assert terminal.exit_code() == 0
 
 
+def test_ctrl_c_ends_a_program_that_runs(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, ""))
+    terminal.until("✓ parses")
+    terminal.type("while True: pass")
+    terminal.keys("Enter")
+    terminal.until("nothing to add")
+    terminal.type("/run")
+    terminal.keys("Enter")
+    time.sleep(0.5)
+    terminal.keys("C-c")
+    terminal.until("stopped")
+    terminal.type("/quit")
+    terminal.keys("Enter")
+    assert terminal.exit_code() == 0
+
+
 def test_what_is_typed_while_it_writes_waits(start: Start, tmp_path: Path) -> None:
     terminal = start(fake(tmp_path, BODY, pause=0.03))
     terminal.until("✓ parses")

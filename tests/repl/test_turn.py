@@ -98,16 +98,24 @@ def test_blocks_are_recorded() -> None:
 
 
 def test_the_trace_shows_what_became_of_drafts() -> None:
+    """Drafted blocks have a line each; single tokens share one until the program's line ends."""
     blocks = (
         Block("\n  a", 3, 2, 2, 2, 0),
         Block("b", 1, 2, 1, 0, 3),
-        Block("", 1, 0, 0, 0, 0),
+        *(Block(text, 1, 0, 0, 0, 0) for text in ("x", " =", " 1", "\n", "y")),
+        Block("c", 1, 0, 0, 0, 2),
+        Block("", 1, 1, 1, 0, 0),
         Block("", 0, 0, 0, 0, 0),
     )
-    first, second, third = ["".join(text for _, text in line).split() for line in trace(blocks)]
-    assert first == ["\\n", "a", "2", "2", "2"]
-    assert second == ["b", "2", "1", "0", "fallback", "3", "avoided"]
-    assert third == ["(half", "a", "character)", "0", "0", "0"]
+    lines = [" ".join("".join(text for _, text in line).split()) for line in trace(blocks)]
+    assert lines == [
+        "⏎ a 2 2 2",
+        "b 2 1 0 fallback 3 avoided",
+        "x = 1⏎ · · ·",
+        "y · · ·",
+        "c · · · 2 avoided",
+        "(half a character) 1 1 0 fallback",
+    ]
 
 
 def test_totals_add_up() -> None:
