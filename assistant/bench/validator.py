@@ -181,7 +181,7 @@ def _costs(sources: Sequence[Source], sizes: Sizes, seed: int, tokens: Tokens) -
         ("ns a character behind a left text of", validator_costs.by_length(sources, sizes.lengths)),
         ("ns a character of a start on", validator_costs.start_by_length(sources, sizes.lengths)),
     ):
-        growth = list(found.values())[-1] / list(found.values())[0]
+        growth = found[sizes.lengths[-1]] / found[sizes.lengths[0]]
         ours = ", ".join(f"{length // 1000} kB {value:.0f}" for length, value in found.items())
         figures: dict[str, object] = {str(length): round(value, 1) for length, value in found.items()}
         yield Row(what, ours, "flat", "", growth <= 2, {**figures, "growth": round(growth, 2)})

@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from assistant.bench.snippets import Version
 from tests.validators.fuzz_checks import Failure, Subject
 from tests.validators.fuzz_texts import Texts
-from tests.validators.oracle import RUNNING, Version, missing, oracles
+from tests.validators.oracle import RUNNING, missing, oracles
 
 SHRINKING_SECONDS = 5.0
 
@@ -24,17 +25,25 @@ def case(subject: Subject, seed: int, number: int, gaps: bool = True) -> list[Fa
     """What case `number` of `seed` finds. Every fourth is about a text with a gap; `gaps` says whether it is tried."""
     rng = random.Random(f"{seed}/{number}")
     texts = Texts(rng, subject.version)
-    kind = number % 4
-    if kind == 0:
-        return list(subject.text(texts.program(), rng))
-    if kind == 1:
-        return list(subject.text(texts.spoilt(texts.program()), rng))
-    if kind == 2:
-        return list(subject.text(texts.noise() if number % 8 == 2 else texts.spoilt(texts.noise()), rng))
-    if not gaps:
-        return []
-    text = texts.program()
-    return list(subject.gap(text, rng, texts.middle)) if subject.oracle.parse(text) is None else []
+    text = _text(texts, number)
+    if number % 4 != 3:
+        return list(subject.text(text, rng))
+    if gaps and subject.oracle.parse(text) is None:
+        return list(subject.gap(text, rng, texts.middle))
+    return []
+
+
+def case_text(subject: Subject, seed: int, number: int) -> str:
+    """The text of case `number` of `seed`."""
+    return _text(Texts(random.Random(f"{seed}/{number}"), subject.version), number)
+
+
+def _text(texts: Texts, number: int) -> str:
+    if number % 4 in (0, 3):
+        return texts.program()
+    if number % 4 == 1:
+        return texts.spoilt(texts.program())
+    return texts.noise() if number % 8 == 2 else texts.spoilt(texts.noise())
 
 
 def run(
@@ -123,8 +132,8 @@ def main() -> int:
         )
         if failures >= options.failures:
             break
-    for version, counts in COUNTS.items():
-        print(_dotted(version), ", ".join(f"{name}: {value}" for name, value in counts.items()))
+    for judged, counts in COUNTS.items():
+        print(_dotted(judged), ", ".join(f"{name}: {value}" for name, value in counts.items()))
     print(f"{failures} failures {dict(seen) if seen else ''}")
     return int(failures > 0)
 

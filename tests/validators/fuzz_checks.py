@@ -34,22 +34,25 @@ class Subject:
     def text(self, text: str, rng: random.Random) -> Iterator[Failure]:
         """Everything that can be asked about a left text alone."""
         text = text.lstrip("\ufeff")  # at the beginning of a file it is passed over
-        validator = self.validator
-        verdict = validator.check(validator.start(""), text)
+        yield from self.agrees(text)
+        verdict = self.validator.check(self.validator.start(""), text)
         accepted = verdict.accepted
-        whole = accepted == len(text)
+        yield from self._chunks(text, accepted, verdict.state, rng)
+        yield from self._closes(text[: rng.randint(0, accepted)])
+        if accepted < len(text):
+            yield from self._closes(text[:accepted])
+
+    def agrees(self, text: str) -> Iterator[Failure]:
+        """Is it complete exactly if it parses, and viable as far as the reference says?"""
+        verdict = self.validator.check(self.validator.start(""), text)
+        accepted = verdict.accepted
         parses = self.oracle.parse(text) is None
-        complete = whole and validator.complete(verdict.state)
+        complete = accepted == len(text) and self.validator.complete(verdict.state)
         self._count("texts")
         self._count("parsing texts", parses)
         if complete != parses:
             yield Failure("complete", text, "", f"parses: {parses}", f"accepted {accepted} of {len(text)}, {complete}")
         yield from self._viable(text, accepted, verdict.reason)
-        yield from self._chunks(text, accepted, verdict.state, rng)
-        at = rng.randint(0, accepted)
-        yield from self._closes(text[:at])
-        if accepted < len(text):
-            yield from self._closes(text[:accepted])
 
     def gap(self, text: str, rng: random.Random, middle: Callable[[str], str]) -> Iterator[Failure]:
         """Everything that can be asked about a gap in a text that parses."""
@@ -81,6 +84,9 @@ class Subject:
         if complete != parses:
             got = f"accepted {verdict.accepted} of {len(other)}, complete {complete}: {verdict.reason}"
             yield Failure("other middle", left + other, right, f"parses: {parses}", got)
+        if not 0 <= verdict.accepted <= len(other):
+            yield Failure("accepted is a count", left, right, f"0 to {len(other)} of {other!r}", str(verdict.accepted))
+            return
         cut = rng.randint(0, verdict.accepted)
         inner = validator.check(state, other[:cut]).state
         closing = validator.closing(inner)

@@ -121,7 +121,9 @@ class Programs:
         return f"*{self._operand()}" if self._chance(0.15) else self._expression()
 
     def _subscript(self) -> str:
-        part = lambda: self._expression() if self._chance(0.6) else ""  # noqa: E731 (used in a format below)
+        def part() -> str:
+            return self._expression() if self._chance(0.6) else ""
+
         return self._rng.choice(
             (
                 self._expression(),
@@ -292,7 +294,9 @@ class Programs:
         )
 
     def _items(self) -> str:
-        item = lambda: self._operand() + (f" as {self._name()}" if self._chance(0.5) else "")  # noqa: E731
+        def item() -> str:
+            return self._operand() + (f" as {self._name()}" if self._chance(0.5) else "")
+
         plain = self._some(item, 1, 2, comma=False)
         return f"({plain},)" if self._version >= (3, 10) and self._chance(0.3) else plain
 

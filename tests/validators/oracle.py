@@ -76,6 +76,10 @@ class Oracle:
         found: str | None = self._ask("ending", [text])[0]
         return found
 
+    def library(self) -> Path:
+        """Where that version's standard library lies; a directory that does not exist where it is not on disk."""
+        return Path(self._ask("library", [])[0])
+
     def close(self) -> None:
         if self._process is not None:
             self._process.communicate()
