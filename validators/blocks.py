@@ -36,16 +36,22 @@ _UNMATCHED = "unindent does not match any outer indentation level"
 
 
 class Block:
-    """``column`` and ``tabbed`` (a tab counted as one) of its lines; ``body``: context of the block that must open."""
+    """``column`` and ``tabbed`` (a tab counted as one) of its lines; ``opener``: the kind of line that opened it.
 
-    __slots__ = ("_after", "_inner", "body", "column", "context", "depth", "parent", "tabbed")
+    ``body``: the kind of line that stands above the next one, where that opens a block.
+    """
 
-    def __init__(self, column: int, tabbed: int, context: str, body: str, parent: Block | None) -> None:
+    __slots__ = ("_after", "_inner", "body", "column", "context", "depth", "opener", "parent", "tabbed")
+
+    def __init__(
+        self, column: int, tabbed: int, context: str, body: str, parent: Block | None, opener: str = ""
+    ) -> None:
         self.column = column
         self.tabbed = tabbed
         self.context = context
         self.body = body
         self.parent = parent
+        self.opener = opener
         self.depth: int = parent.depth + 1 if parent else 0
         self._after: dict[str, Block] = {}
         self._inner: dict[tuple[int, int, str], Block] = {}
@@ -59,7 +65,7 @@ class Block:
             if outcome.endswith("+"):
                 if self.depth >= MOST_INDENTS:
                     return None
-                body = {"match": "match", "broken": "broken"}.get(kind, "statement")
+                body = kind
             found = self.with_context(_AFTER.get(kind, "statement"), body)
             self._after[outcome] = found
         return found
@@ -71,7 +77,7 @@ class Block:
             owner = self._owner()
             found = owner._after.get(key)
             if found is None:
-                found = type(self)(self.column, self.tabbed, context, body, self.parent)
+                found = type(self)(self.column, self.tabbed, context, body, self.parent, self.opener)
                 found._after[""] = owner
                 owner._after[key] = found
             self._after[key] = found
@@ -81,11 +87,13 @@ class Block:
         """The variant of this block that keeps the others, so that equal variants are the same object."""
         return self._after.get("", self)
 
-    def inner(self, column: int, tabbed: int, context: str) -> Block:
-        key = (column, tabbed, context)
+    def inner(self, column: int, tabbed: int, opener: str) -> Block:
+        """The block that a line of kind ``opener`` opens here."""
+        key = (column, tabbed, opener)
         found = self._inner.get(key)
         if found is None:
-            found = self._inner[key] = Block(column, tabbed, context, "", self)
+            context = opener if opener in ("match", "broken") else "statement"
+            found = self._inner[key] = Block(column, tabbed, context, "", self, opener)
         return found
 
     def at(self, column: int, tabbed: int) -> tuple[Block | None, str]:

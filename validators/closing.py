@@ -149,7 +149,7 @@ class Closer:
         if held is not None or block.closed():
             return "\n"
         if block.body:
-            entry = self._scanner.entries[block.body]
+            entry = self._scanner.entries["match" if block.body == "match" else "statement"]
             deep = column > block.column and tabbed > block.tabbed
             blanks = "" if deep else self._deeper(block, column, tabbed)
         else:

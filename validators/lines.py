@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from validators.literals import TRIPLE, StringKind
 from validators.machine import Node
 
-__all__ = ["CODE", "COMMENT", "CONVERSION", "LITERAL", "SKIP", "START", "STRING", "Frame", "Line"]
+if TYPE_CHECKING:
+    from validators.blocks import Block
+    from validators.units import Mark
+
+__all__ = ["CODE", "COMMENT", "CONVERSION", "LITERAL", "SKIP", "START", "STRING", "Frame", "Line", "Reading"]
 
 START = 0  # inside the indentation of a line
 CODE = 1  # between tokens, or in a name, number or operator (``part``)
@@ -19,12 +25,12 @@ SKIP = 6  # in a line that is already known to be broken
 class Frame:
     """An open bracket: '(', '[', '{', an f-string ('f'), its replacement field ('r') or that one's format ('s').
 
-    ``depth``: open brackets as CPython counts them; ``strings``: f-strings that are open; ``fields``: replacement
-    fields open in the innermost f-string; ``kind``: that f-string; ``closed``: characters that enclosing f-strings
-    keep out of expressions (before 3.12).
+    ``level``: frames around it; ``depth``: open brackets as CPython counts them; ``strings``: f-strings that are open;
+    ``fields``: replacement fields open in the innermost f-string; ``kind``: that f-string; ``closed``: characters that
+    enclosing f-strings keep out of expressions (before 3.12).
     """
 
-    __slots__ = ("children", "closed", "depth", "fields", "kind", "opener", "parent", "strings")
+    __slots__ = ("children", "closed", "depth", "fields", "kind", "level", "opener", "parent", "strings")
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class Frame:
     ) -> None:
         self.opener = opener
         self.parent = parent
+        self.level: int = parent.level + 1 if parent else 0
         self.kind = kind
         self.depth = depth
         self.strings = strings
@@ -81,4 +88,17 @@ class Line:
         self.frame = frame
         self.part = part
         self.detail = detail
-        self.memo: dict[str, tuple[int, Line, str | None]] = {}
+        self.memo: dict[str, Reading] = {}
+
+
+class Reading(NamedTuple):
+    """What was read: characters accepted, the place after them, why it stopped, what was separated on the way.
+
+    ``block`` is None where the text did not depend on it.
+    """
+
+    accepted: int
+    line: Line
+    reason: str | None
+    marks: tuple[Mark, ...]
+    block: Block | None

@@ -6,13 +6,14 @@ import sys
 
 from validators.blocks import Block, root
 from validators.closing import Closer
-from validators.contracts import Problem, Verdict
+from validators.contracts import Problem, Unit, Verdict
 from validators.gap import close_gap
 from validators.lines import Line
 from validators.machine import Machine
 from validators.recovery import read
 from validators.right import Reader, Right
 from validators.scanner import Scanner
+from validators.units import Units
 
 __all__ = ["PythonValidator", "State"]
 
@@ -22,13 +23,14 @@ _MOST_RIGHTS = 16  # right-hand texts whose memos are kept
 class State:
     """A place in a text. Compare with ``is``: the same place in the same text is the same object."""
 
-    __slots__ = ("block", "line", "problems", "right")
+    __slots__ = ("block", "line", "problems", "right", "units")
 
-    def __init__(self, line: Line, block: Block, right: Right, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, line: Line, block: Block, right: Right, problems: tuple[Problem, ...], units: Units) -> None:
         self.line = line
         self.block = block
         self.right = right
         self.problems = problems
+        self.units = units
 
 
 class PythonValidator:
@@ -41,13 +43,13 @@ class PythonValidator:
         self._states: dict[object, State] = {}
         self._rights: dict[str, Right] = {}
 
-    def _state(self, line: Line, block: Block, right: Right, problems: tuple[Problem, ...]) -> State:
-        key = (line, block, right, problems)
+    def _state(self, line: Line, block: Block, right: Right, problems: tuple[Problem, ...], units: Units) -> State:
+        key = (line, block, right, problems, units)
         state = self._states.get(key)
         if state is None:
             if len(self._states) > 100_000:
                 self._states.clear()
-            state = self._states[key] = State(line, block, right, problems)
+            state = self._states[key] = State(line, block, right, problems, units)
         return state
 
     def start(self, prefix: str, suffix: str = "") -> State:
@@ -55,7 +57,7 @@ class PythonValidator:
         if suffix:
             usable, problem = Reader(self.scanner, suffix).read(line)
             suffix, problems = suffix[:usable], (*problems, problem) if problem else problems
-        return self._state(line, block, self._right(suffix), problems)
+        return self._state(line, block, self._right(suffix), problems, Units.opened(line, block))
 
     def _right(self, text: str) -> Right:
         right = self._rights.get(text)
@@ -69,8 +71,9 @@ class PythonValidator:
         return state.problems
 
     def check(self, state: State, text: str) -> Verdict[State]:
-        accepted, line, block, reason = self.scanner.run(state.line, state.block, text)
-        return Verdict(accepted, self._state(line, block, state.right, state.problems), reason)
+        accepted, line, reason, marks, block = self.scanner.read(state.line, state.block, text)
+        units = state.units.after(text[:accepted], marks)
+        return Verdict(accepted, self._state(line, block or state.block, state.right, state.problems, units), reason)
 
     def complete(self, state: State) -> bool:
         return state.right.complete(state.line, state.block)
@@ -79,3 +82,6 @@ class PythonValidator:
         if not state.right.text:
             return self._closer.ending(state.line, state.block)
         return close_gap(self.scanner, self._closer, state.right, state.line, state.block)
+
+    def unit_end(self, state: State, unit: Unit) -> bool:
+        return unit in state.units.closed

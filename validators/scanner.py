@@ -10,10 +10,11 @@ import re
 
 from validators.blocks import CONTEXTS, Block
 from validators.grammar import HEADERS
-from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, SKIP, START, Frame, Line
+from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, START, Frame, Line, Reading
 from validators.literals import NUMBER_RUN, number_end, shorten
 from validators.machine import Machine, Node
 from validators.strings import MOST_BRACKETS, StringScanner
+from validators.units import LineEnd, LineStart, Mark, Separator
 from validators.words import Words
 
 __all__ = ["FORBIDDEN", "OPENERS", "Scan", "Scanner"]
@@ -25,6 +26,8 @@ _BLANKS = re.compile(r"[ \t\f]*")
 _STRING, _NAME, _NUMBER, _SIGN, _NEWLINE, _HASH, _SLASH = range(1, 8)
 _MOST_STRINGS = 149  # MAXFSTRINGLEVEL, less the file itself
 OPENERS = {")": "(", "]": "[", "}": "{"}
+_SEPARATORS = frozenset([",", ";", ":", "=", ":=", ")", "]", "}", "+=", "-=", "*=", "@=", "/=", "%=", "&=", "|=", "^="])
+_DEEP = 1 << 30
 _LONGEST_MEMO = 64  # characters
 _FRESH: tuple[int, int, tuple[int, int] | None, bool] = (0, 0, None, False)
 _EXPECTED = {"':'", "'in'", "'import'", "'else'", "')'", "']'", "'}'", "'='", "'('", "NAME", "NEWLINE"}
@@ -37,21 +40,8 @@ class Scan:
     """
 
     __slots__ = (
-        "began",
-        "block",
-        "detail",
-        "ends",
-        "frame",
-        "kind",
-        "local",
-        "missing",
-        "node",
-        "part",
-        "pos",
-        "reason",
-        "refused",
-        "shift",
-        "text",
+        "began", "block", "detail", "ends", "frame", "kind", "local", "low", "marks", "missing",
+        "node", "part", "pos", "reason", "refused", "shift", "text", "whole",
     )  # fmt: skip
 
     def __init__(self, line: Line, block: Block, text: str) -> None:
@@ -68,10 +58,21 @@ class Scan:
         self.reason = ""
         self.local = True  # nothing has depended on the block so far
         self.began = 0  # where the logical line begins that the position is in
+        self.marks: list[Mark] = []
+        self.low = _DEEP  # level of the last separator in ``marks``
+        self.whole = text
         self.missing = ""  # in ``Scanner.wild``: brackets that were closed and must have been opened before
         self.ends: list[
             tuple[int, str]
         ] = []  # in ``Scanner.wild``: line ends that may be the logical line's, its outcome
+
+    def separate(self, sign: str, level: int, position: int) -> None:
+        """Notes a separator where it is less deep than all before."""
+        semicolon = sign == ";" and level == 0
+        if level < self.low or semicolon:
+            self.low = min(level, self.low)
+            begun = bool(self.whole[: position + self.shift].strip())
+            self.marks.append(Separator(level, sign in ")]}", begun, semicolon))
 
     def refuse(self, position: int, reason: str) -> None:
         self.pos = position
@@ -138,9 +139,14 @@ class Scanner(StringScanner):
 
     def run(self, line: Line, block: Block, text: str) -> tuple[int, Line, Block, str | None]:
         """Reads ``text``: (characters accepted, the line and the block after them, why it stopped or None)."""
+        accepted, after, reason, _, inside = self.read(line, block, text)
+        return accepted, after, inside or block, reason
+
+    def read(self, line: Line, block: Block, text: str) -> Reading:
+        """As ``run``, with what units were separated; the block is None where it has not changed."""
         known = line.memo.get(text)
         if known is not None:
-            return known[0], known[1], block, known[2]
+            return known
         stop = None
         whole = text
         if not text.isascii() or "\0" in text:
@@ -151,16 +157,19 @@ class Scanner(StringScanner):
         scan = self.scan(line, block, text)
         accepted = scan.pos + scan.shift
         reason = scan.reason if scan.refused else stop
-        if accepted < len(text) and scan.kind != SKIP:
+        if accepted < len(text):
             # The token in which the text stopped being viable is kept as far as it went.
-            _, after, inside, _ = self.run(line, block, text[:accepted])
+            _, after, _, marks, inside = self.read(line, block, text[:accepted])
         else:
-            after, inside = self.place(scan), scan.block
-        if scan.local and len(text) <= _LONGEST_MEMO:
+            after, inside, marks = self.place(scan), scan.block, tuple(scan.marks)
+        if not scan.local:
+            return Reading(accepted, after, reason, marks, inside)
+        reading = Reading(accepted, after, reason, marks, None)
+        if len(text) <= _LONGEST_MEMO:
             if len(line.memo) > 256:
                 line.memo.clear()
-            line.memo[whole] = (accepted, after, reason)
-        return accepted, after, inside, reason
+            line.memo[whole] = reading
+        return reading
 
     def place(self, scan: Scan) -> Line:
         return self.line(scan.kind, scan.node, scan.frame, scan.part, scan.detail)
@@ -228,9 +237,11 @@ class Scanner(StringScanner):
             elif character == "\f":
                 column = tabbed = 0
             elif character in "\r\n":
+                scan.separate("\n", 0, at)
                 column = tabbed = 0
                 held = None
             elif character == "#":
+                scan.separate("#", 0, at)
                 scan.kind, scan.node, scan.detail, scan.pos = COMMENT, None, None, at + 1
                 return
             elif character == "\\":
@@ -263,6 +274,9 @@ class Scanner(StringScanner):
         if block is None:
             scan.refuse(at, reason)
             return
+        word = _NAME_CHARACTER.match(scan.text, at)
+        finished = word is None or word.end() < len(scan.text)
+        scan.marks.append(LineStart(block.column, word[0] if word else "", finished))
         scan.block = block
         scan.node = self.entries[block.context]
         scan.kind, scan.detail, scan.pos = CODE, None, at
@@ -323,6 +337,8 @@ class Scanner(StringScanner):
                     return
                 after = machine.step(node, operators[sign]) if sign != "!" else None
                 if after is not None:
+                    if sign in _SEPARATORS:
+                        scan.separate(sign, frame.level, begin)
                     if sign in "([{":
                         if frame.depth >= MOST_BRACKETS:
                             scan.refuse(begin, "too many nested parentheses")
@@ -374,7 +390,9 @@ class Scanner(StringScanner):
         if frame.closed and (group != _NEWLINE or "\n" in frame.closed):
             scan.refuse(begin, "f-string expression part cannot include a backslash, '#' or a line's end")
             return -1
-        if group == _SLASH:
+        if group != _SLASH:
+            scan.separate("\n", frame.level, begin)
+        else:
             following = self._continuation(scan, begin)
             if following == len(scan.text):
                 scan.part, scan.pos = "\\\n", following
@@ -392,6 +410,7 @@ class Scanner(StringScanner):
                 return -1
             if group == _NEWLINE:
                 scan.local = False
+                scan.marks.append(LineEnd(block.column, self._outcome(node), block.context))
                 scan.block = block
                 self._begin(scan)
                 scan.pos = end
@@ -462,6 +481,7 @@ class Scanner(StringScanner):
         if after is None:
             scan.refuse(begin + (sign[0] == "!" and bool(self._viable("!", node, frame))), self.why(node))
             return
+        scan.separate(sign[0], frame.level, begin)
         scan.node, scan.pos = after, begin + 1
         if sign == "}":
             assert frame.parent is not None
