@@ -11,8 +11,24 @@ from torch import Tensor
 
 from kernels import backend
 from kernels.backend import Packed
+from kernels.block import attend, embed, linear_add, mask_logits, merge, norm_linear, norm_swiglu, top_ids
 
-__all__ = ["Packed", "int4_linear", "int8_linear", "pack_int4", "pack_int8", "rms_norm"]
+__all__ = [
+    "Packed",
+    "attend",
+    "embed",
+    "int4_linear",
+    "int8_linear",
+    "linear_add",
+    "mask_logits",
+    "merge",
+    "norm_linear",
+    "norm_swiglu",
+    "pack_int4",
+    "pack_int8",
+    "rms_norm",
+    "top_ids",
+]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

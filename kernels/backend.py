@@ -24,16 +24,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kernels import launching
+
 log = logging.getLogger(__name__)
 
 REFERENCE = "reference"
 VARIABLE = "VIABLE_KERNELS"
+
+# The ops of `kernels.block`; Triton's interpreter runs the same kernels on a CPU.
+BLOCK_OPS = ("attend", "embed", "linear_add", "mask_logits", "merge", "norm_linear", "norm_swiglu", "top_ids")
+ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(("cuda", "cpu") if launching.INTERPRETED else ("cuda",), ("triton",))
 
 # op -> device type -> backends, quickest first.
 BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "rms_norm": {"cpu": ("aten",), "cuda": ("aten",)},
     "int8_linear": {"cpu": ("onednn", "aten")},
     "int4_linear": {"cpu": ("aten",)},
+    **dict.fromkeys(BLOCK_OPS, ON_GPU),
 }
 
 
@@ -70,7 +77,10 @@ def onednn_int8_is_exact() -> bool:
 
 
 # When a backend can run on this machine. No entry: always.
-AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {("int8_linear", "onednn"): onednn_int8_is_exact}
+AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {
+    ("int8_linear", "onednn"): onednn_int8_is_exact,
+    **{(op, "triton"): launching.runs for op in BLOCK_OPS},
+}
 
 _chosen: dict[tuple[str, str], Any] = {}
 _asked: str | None = os.environ.get(VARIABLE) or None

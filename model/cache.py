@@ -24,6 +24,11 @@ class LayerCache:
     def __init__(self, rows: Sequence[Tensor]) -> None:
         self._rows = tuple(rows)
 
+    @property
+    def rows(self) -> tuple[Tensor, ...]:
+        """All of it, for those who write rows themselves and then say how long the cache is."""
+        return self._rows
+
     def extend(self, start: int, *new: Tensor) -> tuple[Tensor, ...]:
         """Write `new`, each [B, heads, T, width], at positions `start` on; views of the rows 0 … start + T."""
         end = start + new[0].shape[2]

@@ -1,0 +1,16 @@
+"""Attention over chunks put together, row by row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def merge(means: Tensor, sums: Tensor, start: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
+    rows, heads, _, width = means.shape
+    merged = torch.empty(rows, heads, width, device=means.device)
+    for row in range(rows):
+        seen = (int(start) + row) // chunk + 1
+        weights = torch.softmax(sums[row, :, :seen] * torch.log(torch.tensor(2.0)), -1)
+        merged[row] = (weights.unsqueeze(-1) * means[row, :, :seen]).sum(1)
+    return merged.flatten(1).to(dtype)

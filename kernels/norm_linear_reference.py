@@ -1,0 +1,13 @@
+"""RMS norm and a product, one after the other, in fp32."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import rms_norm_reference
+
+
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None) -> Tensor:
+    normed = rms_norm_reference.rms_norm(x, gain.float(), eps)
+    return F.linear(normed, weight.float(), None if bias is None else bias.float())

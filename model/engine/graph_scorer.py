@@ -1,0 +1,235 @@
+"""A decoder on a GPU as a `Scorer`: one recorded pass a block, and a handful of ids for the host.
+
+Letters: R rows of a pass, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import kernels
+from model.attention import attention
+from model.cache import Cache
+from model.decoder import Decoder
+from model.engine.order import Greedy, Order, ranked
+from model.errors import ModelUsageError
+from model.gpu import BlockPass, Prefill, Recorded
+
+WIDTHS = (1, 2, 3, 4, 8, 16, 32)
+"""Rows of a recorded block: a pass takes the least that holds its tokens."""
+
+PREFILLS = (64, 128, 256, 512, 1024, 2048)
+"""Tokens of a recorded prefill."""
+
+FIRST_IDS = 8
+"""Ids of a row that come to the host: the best is nearly always viable, so the vocabulary is rarely sorted."""
+
+
+class Found(NamedTuple):
+    """What a recorded block leaves on the device until the next pass."""
+
+    hidden: Tensor  # fp32 [R, K], for drafters that go on from it
+    logits: Tensor  # fp32 [R, V]
+    ids: Tensor  # int32 [R, FIRST_IDS], in memory that the host reads
+
+
+class GraphScorer:
+    """Scores with one cache of `capacity` positions, which is kept between prompts.
+
+    Blocks of up to 32 tokens go through the fused kernels; what a row gives does not depend on the rows beside it.
+    Longer pieces of a prompt go through PyTorch's own. Rankings can be read until the next pass.
+    `passes` counts the passes made so far, prefill included; `replays` those that were a block.
+    """
+
+    def __init__(self, decoder: Decoder, capacity: int) -> None:
+        if capacity > decoder.config.context_length:
+            raise ModelUsageError(
+                f"a cache of {capacity} positions; the model was made for {decoder.config.context_length}"
+            )
+        self.capacity = capacity
+        self.passes = 0
+        self.replays = 0
+        self._ids: list[int] = []
+        self._device = decoder.device
+        kind = attention(decoder.config.attention)
+        declared = [kind.rows(decoder.config, layer) for layer in range(decoder.config.layers)]
+        # The row behind the last takes what fills up a recorded prefill.
+        self._cache = Cache(declared, capacity + 1, 1, decoder.rows, decoder.device)
+        for layer in self._cache.layers:
+            for rows in layer.rows:
+                rows.zero_()  # what is masked is multiplied with zero, which a NaN would survive
+        self._block = BlockPass(decoder, self._cache)
+        self._prefill = Prefill(decoder, self._cache, self._block.rotation)
+        on_gpu = self._device.type == "cuda"
+        # The host writes `input` and reads `best`; the copies of both are part of the recording.
+        self._input = torch.zeros(1 + max(PREFILLS), dtype=torch.int32, pin_memory=on_gpu)
+        self._given = self._input.numpy()
+        self._place = torch.zeros_like(self._input, device=self._device)
+        self._best = torch.zeros(WIDTHS[-1], FIRST_IDS, dtype=torch.int32, pin_memory=on_gpu)
+        self._done = torch.cuda.Event() if on_gpu else None
+        self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+        self._blocks: dict[int, Recorded[Found]] = {}
+        self._prefills: dict[tuple[int, int | None], Recorded[Tensor]] = {}
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self._ids
+
+    @torch.inference_mode()
+    def warm(self, widths: Sequence[int] = WIDTHS) -> None:
+        """Record the blocks that will be needed, so that no request waits for it. Before the first pass."""
+        if self._ids:
+            raise ModelUsageError("warm() is called before the first pass")
+        for width in widths:
+            self._run_block([0] * min(width, self.capacity))
+        self._wait()
+
+    @torch.inference_mode()
+    def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
+        first = len(self._ids)
+        if not ids or first + len(ids) > self.capacity:
+            raise ModelUsageError(f"{len(ids)} tokens after {first} in a cache of {self.capacity}")
+        rankings: list[Iterable[int]] = []
+        for at in range(0, len(ids), PREFILLS[-1]):
+            rankings += self._pass(ids[at : at + PREFILLS[-1]], order)
+        return rankings
+
+    def truncate(self, length: int) -> None:
+        if not 0 <= length <= len(self._ids):
+            raise ModelUsageError(f"cannot truncate a cache of {len(self._ids)} positions to {length}")
+        del self._ids[length:]
+
+    def _pass(self, ids: Sequence[int], order: Order) -> list[Iterable[int]]:
+        first = len(self._ids)
+        rows: BlockRows | PromptRows
+        if len(ids) <= WIDTHS[-1]:
+            rows = BlockRows(self, self._run_block(ids))
+        else:
+            rows = PromptRows(self, self._run_prefill(ids))
+        self._ids += ids
+        self.passes += 1
+        rows.number = self.passes
+        return [Ranking(rows, row, order, first + row + 1) for row in range(len(ids))]
+
+    def _run_block(self, ids: Sequence[int]) -> Found:
+        width = self._width(len(ids), WIDTHS)
+        if width not in self._blocks:
+            self._blocks[width] = Recorded(lambda: self._compute_block(width), self._device, self._pool)
+        self._give(ids, width)
+        found = self._blocks[width]()
+        self.replays += 1
+        if self._done:
+            self._done.record()
+        return found
+
+    def _run_prefill(self, ids: Sequence[int]) -> Tensor:
+        time = self._width(len(ids), PREFILLS)
+        start = len(self._ids)
+        # From the start they see only themselves; else the least power of two that holds them, to record few shapes.
+        seen = min(1 << (start + len(ids) - 1).bit_length(), self.capacity) if start else None
+        key = (time, seen)
+        if key not in self._prefills:
+            self._prefills[key] = Recorded(lambda: self._compute_prefill(*key), self._device, self._pool)
+        self._give(ids, time)
+        hidden = self._prefills[key]()
+        if self._done:
+            self._done.record()
+        return hidden
+
+    def _width(self, rows: int, widths: Sequence[int]) -> int:
+        """How many rows are computed: nothing is recorded on a CPU, and nothing needs filling up."""
+        if self._device.type == "cpu":
+            return rows
+        return next(width for width in widths if width >= rows)
+
+    def _give(self, ids: Sequence[int], width: int) -> None:
+        """Hand the next pass its start and its tokens, filled up to `width`."""
+        self._wait()  # the pass before may still read them
+        self._given[0] = len(self._ids)
+        self._given[1 : 1 + len(ids)] = ids
+        self._given[1 + len(ids) : 1 + width] = 0
+
+    def _take(self, width: int) -> tuple[Tensor, Tensor]:
+        """What was given, on the device: start [1] and ids [width]."""
+        self._place[: 1 + width].copy_(self._input[: 1 + width], non_blocking=True)
+        return self._place[:1], self._place[1 : 1 + width]
+
+    def _compute_block(self, width: int) -> Found:
+        start, ids = self._take(width)
+        hidden = self._block.hidden(ids, start)
+        logits = self._block.logits(hidden)
+        best = kernels.top_ids(logits, FIRST_IDS)
+        if self._device.type == "cpu":
+            return Found(hidden, logits, best)
+        return Found(hidden, logits, self._best[:width].copy_(best, non_blocking=True))
+
+    def _compute_prefill(self, time: int, seen: int | None) -> Tensor:
+        start, ids = self._take(time)
+        return self._prefill.hidden(ids, start, seen)
+
+    def _wait(self) -> None:
+        if self._done:
+            self._done.synchronize()
+
+
+class BlockRows:
+    """The rows of a recorded block."""
+
+    number = 0
+    """The pass that they came from."""
+
+    def __init__(self, scorer: GraphScorer, found: Found) -> None:
+        self._scorer = scorer
+        self._found = found
+        self._best: list[list[int]] | None = None
+
+    def best(self, row: int) -> list[int]:
+        """The first ids by score."""
+        if self._best is None:
+            self._scorer._wait()
+            self._best = self._found.ids.tolist()
+        return self._best[row]
+
+    def logits(self, row: int) -> Tensor:
+        """[V]"""
+        return self._found.logits[row]
+
+
+class PromptRows:
+    """The rows of a prefill, whose logits are computed when somebody reads them."""
+
+    number = 0
+
+    def __init__(self, scorer: GraphScorer, hidden: Tensor) -> None:
+        self._scorer = scorer
+        self._hidden = hidden
+
+    def best(self, row: int) -> list[int]:
+        return []
+
+    def logits(self, row: int) -> Tensor:
+        return self._scorer._block.logits(self._hidden[row : row + 1])[0]
+
+
+class Ranking:
+    """What follows one token, in the order in which it is tried."""
+
+    def __init__(self, rows: BlockRows | PromptRows, row: int, order: Order, position: int) -> None:
+        self._rows = rows
+        self._row = row
+        self._order = order
+        self._position = position
+
+    @torch.inference_mode()
+    def __iter__(self) -> Iterator[int]:
+        if self._rows.number != self._rows._scorer.passes:
+            raise ModelUsageError("a ranking is read after the next pass has overwritten it")
+        best = self._rows.best(self._row) if isinstance(self._order, Greedy) else []
+        yield from best
+        for place, token in enumerate(ranked(self._rows.logits(self._row), self._order, self._position)):
+            if place >= len(best):
+                yield token

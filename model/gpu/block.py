@@ -1,0 +1,133 @@
+"""One pass over a block of few tokens, by the fused ops of `kernels`.
+
+Letters: R rows of the block, K width, V vocabulary, S capacity of the cache, D head width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import kernels
+from model.attention.gqa import GroupedQueryAttention
+from model.cache import Cache
+from model.decoder import Block, Decoder
+from model.errors import ModelUsageError
+from model.feed_forward import SwiGLU
+from model.layers import Linear, RMSNorm, frequencies
+
+CHUNK = 128
+"""Keys that one program of the attention sees."""
+
+
+class Norm(NamedTuple):
+    gain: Tensor
+    eps: float
+
+
+class Product(NamedTuple):
+    weight: Tensor
+    bias: Tensor | None
+
+
+class Layer(NamedTuple):
+    """A layer's weights, by what reads them."""
+
+    attention_norm: Norm
+    qkv: Product
+    out: Product
+    feed_forward_norm: Norm
+    gate_up: Product
+    down: Product
+    keys: Tensor  # [G, S, D]
+    values: Tensor  # [G, S, D]
+
+
+def unsupported(decoder: Decoder) -> str | None:
+    """Why a decoder cannot be computed here, in a few words; None if it can."""
+    config = decoder.config
+    width = config.head_width
+    if config.attention != "gqa" or any(config.feed_forward_at(i) != "dense" for i in range(config.layers)):
+        return "its attention or feed-forward has no fused kernels"
+    if width % 32 or width & (width - 1) or config.rope.width != width:
+        return f"heads of width {width}, {config.rope.width} of it rotary, have no fused kernels"
+    if not all(isinstance(module, Linear) for module in (decoder.projection, *_linears(decoder))):
+        return "its weights are in a format that the fused kernels do not read"
+    return None
+
+
+def _linears(decoder: Decoder) -> list[object]:
+    return [
+        module
+        for block in decoder.blocks
+        if isinstance(block, Block)
+        for module in (block.attention.qkv, block.attention.out, block.feed_forward.gate_up, block.feed_forward.down)
+    ]
+
+
+def rotation_table(decoder: Decoder, positions: int) -> Tensor:
+    """Cosines, then sines, of every position: fp32 [positions, D]."""
+    angles = torch.arange(positions, dtype=torch.float32).unsqueeze(-1) * frequencies(decoder.config.rope)
+    return torch.cat([angles.cos(), angles.sin()], -1).to(decoder.device)
+
+
+class BlockPass:
+    """The decoder's weights and cache as the ops take them. They write the cache's rows; its length is the caller's."""
+
+    def __init__(self, decoder: Decoder, cache: Cache) -> None:
+        if problem := unsupported(decoder):
+            raise ModelUsageError(f"this model cannot be computed by fused kernels: {problem}")
+        weight = decoder.embedding.weight
+        assert isinstance(weight, Tensor)
+        self.embedding = weight.detach()
+        self.rotation = rotation_table(decoder, cache.max_length)
+        self.layers = [
+            _layer(block, rows.rows)
+            for block, rows in zip(decoder.blocks, cache.layers, strict=True)
+            if isinstance(block, Block)
+        ]
+        self.norm = _norm(decoder.norm)
+        self.projection = _product(decoder.projection)
+
+    def hidden(self, ids: Tensor, start: Tensor) -> Tensor:
+        """ids int32 [R] at positions start … -> the residual stream behind the last layer, fp32 [R, K]."""
+        x = kernels.embed(ids, self.embedding)
+        for layer in self.layers:
+            qkv = kernels.norm_linear(x, *layer.attention_norm, *layer.qkv)
+            found = kernels.attend(qkv, self.rotation, layer.keys, layer.values, start, CHUNK)
+            seen = kernels.merge(*found, start, CHUNK, layer.out.weight.dtype)
+            x = kernels.linear_add(x, seen, *layer.out)
+            inner = kernels.norm_swiglu(x, *layer.feed_forward_norm, *layer.gate_up)
+            x = kernels.linear_add(x, inner, *layer.down)
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[R, K] -> fp32 [R, V]"""
+        return kernels.norm_linear(hidden, *self.norm, *self.projection)
+
+
+def _layer(block: Block, rows: tuple[Tensor, ...]) -> Layer:
+    attention, feed_forward = block.attention, block.feed_forward
+    assert isinstance(attention, GroupedQueryAttention) and isinstance(feed_forward, SwiGLU)
+    keys, values = (kept[0] for kept in rows)
+    return Layer(
+        _norm(block.attention_norm),
+        _product(attention.qkv),
+        _product(attention.out),
+        _norm(block.feed_forward_norm),
+        _product(feed_forward.gate_up),
+        _product(feed_forward.down),
+        keys,
+        values,
+    )
+
+
+def _norm(module: RMSNorm) -> Norm:
+    return Norm(module.weight.detach(), module.eps)
+
+
+def _product(module: object) -> Product:
+    assert isinstance(module, Linear)
+    return Product(module.weight.detach(), None if module.bias is None else module.bias.detach())

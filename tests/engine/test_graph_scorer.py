@@ -1,0 +1,130 @@
+"""The scorer of the GPU, held to the plain one: the same rankings, cheaper. On a CPU it runs on the kernels' twins."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+import model
+from model.engine import Fixed, Greedy, LookupDraft, NoDraft, Order, Sampled, decode
+from model.engine.graph_scorer import PREFILLS, WIDTHS, GraphScorer
+from model.engine.scorer import CachedScorer
+from model.errors import ModelUsageError
+from model.gpu import unsupported
+from tests.tiny import write_tiny_gguf
+from validators import AcceptAll
+
+CAPACITY = 300
+ORDERS = [Greedy(), Sampled(0.8, 0.9, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory, device: str) -> model.Decoder:
+    path = write_tiny_gguf(tmp_path_factory.mktemp("graph"), width=96, heads=3, groups=1, layers=2, feed_forward=72)
+    return model.load(path, device=device, dtype="float32")
+
+
+@pytest.fixture
+def scorer(decoder: model.Decoder) -> GraphScorer:
+    return GraphScorer(decoder, CAPACITY)
+
+
+def ids(count: int, seed: int = 0) -> list[int]:
+    return torch.randint(0, 250, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    "pieces", [(1,), (3, 2), (32, 5, 1), (33, 7), (70, 100, 20), (1, 64, 33), (128, 130, 42)], ids=str
+)
+def test_ranks_as_the_plain_scorer_does(
+    decoder: model.Decoder, scorer: GraphScorer, pieces: tuple[int, ...], order: Order
+) -> None:
+    plain = CachedScorer(decoder, CAPACITY)
+    for seed, count in enumerate(pieces):
+        new = ids(count, seed)
+        ours, theirs = scorer.extend(new, order), plain.extend(new, order)
+        assert len(ours) == len(theirs) == count
+        for row in {0, count // 2, count - 1}:
+            assert list(islice(ours[row], 20)) == list(islice(theirs[row], 20))
+        assert sorted(ours[-1]) == list(range(decoder.config.vocab_size))
+    assert scorer.ids == plain.ids
+    assert scorer.passes == len(pieces)
+
+
+@pytest.mark.parametrize("width", [0, 2, 31])
+@pytest.mark.parametrize("order", ORDERS, ids=["greedy", "sampled"])
+def test_blocks_decode_to_what_single_tokens_decode_to(decoder: model.Decoder, order: Order, width: int) -> None:
+    prompt = ids(10) + ids(4) + ids(10)
+    texts = []
+    for scorer, drafter in (
+        (CachedScorer(decoder, CAPACITY), NoDraft()),
+        (GraphScorer(decoder, CAPACITY), LookupDraft()),
+    ):
+        steps = decode(
+            prompt,
+            scorer=scorer,
+            validator=AcceptAll(),
+            state=None,
+            drafter=drafter,
+            order=order,
+            end_ids=(),
+            max_tokens=30,
+            window=Fixed(width),
+        )
+        texts.append([token for step in steps for token in step.ids])
+    assert texts[0] == texts[1]
+
+
+def test_a_kept_prefix_is_not_computed_again(decoder: model.Decoder, scorer: GraphScorer) -> None:
+    first = ids(150)
+    scorer.extend(first, Greedy())
+    scorer.truncate(100)
+    assert scorer.ids == first[:100]
+    plain = CachedScorer(decoder, CAPACITY)
+    plain.extend(first[:100], Greedy())
+    for new in ([7], [9, 8], ids(50, 5)):
+        ours, theirs = scorer.extend(new, Greedy()), plain.extend(new, Greedy())
+        assert [next(iter(row)) for row in ours] == [next(iter(row)) for row in theirs]
+    assert scorer.passes == 4
+
+
+def test_fills_its_cache_to_the_last_position(decoder: model.Decoder, scorer: GraphScorer) -> None:
+    plain = CachedScorer(decoder, CAPACITY)
+    for count in (CAPACITY - 43, 40, 3):
+        ours, theirs = (s.extend(ids(count), Greedy()) for s in (scorer, plain))
+    assert [list(islice(row, 5)) for row in ours] == [list(islice(row, 5)) for row in theirs]
+    with pytest.raises(ModelUsageError, match="1 tokens after 300"):
+        scorer.extend([1], Greedy())
+
+
+def test_a_ranking_that_was_overwritten_is_not_handed_out(scorer: GraphScorer) -> None:
+    (old,) = scorer.extend([5], Greedy())
+    scorer.extend([6], Greedy())
+    with pytest.raises(ModelUsageError, match="overwritten"):
+        next(iter(old))
+
+
+def test_warm_records_before_the_first_pass(scorer: GraphScorer) -> None:
+    scorer.warm((1, 3))
+    assert scorer.passes == 0 and scorer.ids == []
+    scorer.extend([1, 2], Greedy())
+    with pytest.raises(ModelUsageError, match="before the first pass"):
+        scorer.warm()
+
+
+def test_widths_and_prefills_leave_no_gap() -> None:
+    assert list(WIDTHS) == sorted(WIDTHS) and list(PREFILLS) == sorted(PREFILLS)
+    assert WIDTHS[-1] < PREFILLS[0]
+
+
+def test_says_which_decoders_it_cannot_compute(tmp_path: Path, device: str) -> None:
+    narrow = model.load(write_tiny_gguf(tmp_path), device=device, dtype="float32")
+    assert "width 16" in (unsupported(narrow) or "")
+    with pytest.raises(ModelUsageError, match="heads of width 16"):
+        GraphScorer(narrow, 64)
+    few = model.load(write_tiny_gguf(tmp_path, width=64, heads=2, groups=1), dtype="int8")
+    assert "format" in (unsupported(few) or "")

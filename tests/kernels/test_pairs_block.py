@@ -1,0 +1,191 @@
+"""The ops of a block against their twins, from one table of bounds.
+
+The kernels run in Triton's interpreter (`python -m tests interpreter`) or on a GPU (`--device cuda`).
+Error: RMS of the difference over RMS of the twin.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import kernels
+from kernels import backend, launching
+
+# Sums of fp32 products, in another order; what is rounded to bfloat16 behind them differs by 2^-8 where the interpreter
+# cuts off what a GPU rounds.
+BOUNDS = {torch.float32: 1e-6, torch.bfloat16: 1e-2}
+DTYPES = list(BOUNDS)
+# Rows, features in, features out.
+SIZES = [(1, 63, 65), (3, 65, 63), (2, 128, 40), (5, 130, 24)]
+LARGE = [(1, 1000, 1000), (63, 1000, 65), (32, 896, 1152), (4, 4864, 896)]
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the mode that fills memory with NaN
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),  # every launch here says which it wants
+    *([] if launching.INTERPRETED else [pytest.mark.gpu]),
+]
+
+
+def sizes() -> list[Any]:
+    return [*SIZES, *(pytest.param(*size, marks=pytest.mark.gpu) for size in LARGE)]
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape))).to(device, dtype)
+
+
+def both(call: Callable[[], Any]) -> tuple[Any, Any]:
+    """What the kernel gives, and what its twin gives."""
+    with backend.use("triton"):
+        ours = call()
+    with backend.use(backend.REFERENCE):
+        return ours, call()
+
+
+def error(ours: Tensor, twin: Tensor) -> float:
+    assert ours.shape == twin.shape and ours.dtype == twin.dtype
+    return float((ours.double() - twin.double()).pow(2).mean().sqrt() / twin.double().pow(2).mean().sqrt())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("rows", "k", "n"), sizes())
+def test_products(rows: int, k: int, n: int, bias: bool, dtype: torch.dtype, device: str) -> None:
+    x = random(rows, 2 * k, device=device)[:, ::2]  # laid out with gaps
+    gain, weight = (random(*shape, dtype=dtype, device=device) for shape in ((k,), (2 * n, k)))
+    added = random(2 * n, dtype=dtype, device=device) if bias else None
+    assert error(*both(lambda: kernels.norm_linear(x, gain, 1e-6, weight, added))) <= BOUNDS[torch.float32]
+    assert error(*both(lambda: kernels.norm_swiglu(x, gain, 1e-6, weight, added))) <= BOUNDS[dtype]
+    inner, stream = x.to(dtype), random(rows, 2 * n, device=device)
+    assert error(*both(lambda: kernels.linear_add(stream, inner, weight, added))) <= BOUNDS[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("heads", "groups", "width", "start", "rows"),
+    [
+        (4, 2, 32, 0, 1),
+        (3, 1, 32, 14, 4),
+        (6, 2, 32, 70, 2),
+        (2, 2, 32, 99, 1),
+        pytest.param(14, 2, 64, 1000, 32, marks=pytest.mark.gpu),
+        pytest.param(14, 2, 64, 4000, 3, marks=pytest.mark.gpu),
+        pytest.param(32, 4, 128, 63, 5, marks=pytest.mark.gpu),
+    ],
+)
+def test_attention(heads: int, groups: int, width: int, start: int, rows: int, dtype: torch.dtype, device: str) -> None:
+    capacity, chunk = (100, 32) if start < 100 and width == 32 else (4096, 128)
+    angles = random(capacity, width // 2)
+    rotation = torch.cat([angles.cos(), angles.sin()], -1).to(device)
+    qkv = random(rows, (heads + 2 * groups) * width, device=device)
+    cached = random(2, groups, capacity, width, dtype=dtype, device=device)
+    cached[:, :, start:] = torch.nan  # nothing may be seen that no pass has written
+    place = torch.tensor([start], dtype=torch.int32, device=device)
+
+    def call() -> tuple[Tensor, Tensor]:
+        keys, values = cached.clone()
+        found = kernels.attend(qkv, rotation, keys, values, place, chunk)
+        return kernels.merge(*found, place, chunk, torch.float32), torch.stack([keys, values])
+
+    (ours, our_cache), (twin, twin_cache) = both(call)
+    assert error(ours, twin) <= BOUNDS[dtype]
+    assert error(our_cache[:, :, : start + rows], twin_cache[:, :, : start + rows]) <= BOUNDS[dtype]
+    assert our_cache[:, :, start + rows :].isnan().all()
+
+
+def test_merging_what_the_twin_found(device: str) -> None:
+    means, sums = random(3, 2, 40, 32, device=device), random(3, 2, 40, device=device) * 9
+    sums[:, 1] -= 200
+    for start in (0, 29, 640):
+        place = torch.tensor([start], dtype=torch.int32, device=device)
+        ours, twin = both(lambda place=place: kernels.merge(means, sums, place, 16, torch.float32))
+        assert error(ours, twin) <= BOUNDS[torch.float32]
+
+
+@pytest.mark.parametrize("vocabulary", [8, 63, 1000, 2500, pytest.param(151_936, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_best_ids_come_in_order(vocabulary: int, count: int, device: str) -> None:
+    logits = random(4, vocabulary, device=device)
+    logits[1] = logits[1].round()  # many equals, some of them minus zero
+    logits[2] = -torch.inf
+    logits[2, -1] = -3e38
+    logits[3] = torch.randint(0, 2, (vocabulary,)).to(device) * -0.0
+    ours, twin = both(lambda: kernels.top_ids(logits, count))
+    assert torch.equal(ours, twin)
+    wide = random(2, 2 * vocabulary, device=device)[:, :vocabulary]
+    assert torch.equal(*both(lambda: kernels.top_ids(wide, count)))
+
+
+@pytest.mark.parametrize("vocabulary", [32, 65, 1000, 1025])
+def test_a_mask_strikes_out_exactly_its_zero_bits(vocabulary: int, device: str) -> None:
+    words = -(-vocabulary // 32)
+    bits = torch.randint(-(2**31), 2**31, (3, words), generator=torch.Generator().manual_seed(1)).int().to(device)
+    logits = random(3, vocabulary, device=device)
+    for mask in (bits, bits[:1].clone()):
+        ours, twin = both(lambda mask=mask: kernels.mask_logits(logits.clone(), mask))
+        assert torch.equal(ours, twin)
+        assert 0 < int(ours.isinf().sum()) < ours.numel()
+
+
+def test_embedding_is_exact(device: str) -> None:
+    for columns in (1, 63, 1000):
+        table = random(11, columns, dtype=torch.bfloat16, device=device)
+        ids = torch.tensor([10, 0, 3], dtype=torch.int32, device=device)
+        assert torch.equal(*both(lambda table=table, ids=ids: kernels.embed(ids, table)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, device: str) -> None:
+    """Bit by bit: a block must decide as single tokens do, near-equal scores included."""
+    k, n, heads, groups, width, start = 96, 32, 3, 1, 32, 13
+    x, qkv = random(9, k, device=device), random(9, (heads + 2 * groups) * width, device=device)
+    gain, weight = random(k, dtype=dtype, device=device), random(2 * n, k, dtype=dtype, device=device)
+    rotation = random(64, width, device=device)
+    cached = random(2, groups, 64, width, dtype=dtype, device=device)
+
+    def rows(at: int, count: int, keys: Tensor, values: Tensor) -> list[Tensor]:
+        some, place = slice(at, at + count), torch.tensor([start + at], dtype=torch.int32, device=device)
+        found = kernels.attend(qkv[some], rotation, keys, values, place, 16)
+        return [
+            kernels.norm_linear(x[some], gain, 1e-6, weight),
+            kernels.norm_swiglu(x[some], gain, 1e-6, weight),
+            kernels.linear_add(x[some, : 2 * n], x[some].to(dtype), weight),
+            kernels.merge(*found, place, 16, torch.float32),
+        ]
+
+    with backend.use("triton"):
+        together = rows(0, 9, *cached.clone())
+        for widths in ((1,) * 9, (2, 3, 4)):
+            keys, values = cached.clone()
+            at, apart = 0, []
+            for count in widths:
+                apart.append(rows(at, count, keys, values))
+                at += count
+            for whole, parts in zip(together, zip(*apart, strict=True), strict=True):
+                assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x, w: kernels.norm_linear(x, w[0], 1e-6, w[:, ::2]), "gaps between its rows"),
+        (lambda x, w: kernels.norm_linear(x, w[0], 1e-6, torch.ones(3, 5)), "rows of 4"),
+        (lambda x, w: kernels.norm_linear(x, torch.ones(5), 1e-6, w), r"gain of shape \[5\]"),
+        (lambda x, w: kernels.norm_linear(x, w[0], 1e-6, w, torch.ones(2)), r"bias of shape \[2\]"),
+        (lambda x, w: kernels.norm_swiglu(x, w[0], 1e-6, w), "3 rows of gate and up"),
+        (lambda x, w: kernels.linear_add(x, x, w), r"expected \[2, 3\]"),
+        (lambda x, w: kernels.top_ids(x, 5), "5 ids of 4"),
+        (lambda x, w: kernels.mask_logits(x, torch.ones(2, 2).int()), r"expected \[2, 1\] or \[1, 1\]"),
+        (lambda x, w: kernels.embed(torch.ones(2), w), "ids is torch.float32"),
+    ],
+)
+def test_misuse_names_the_value(call: Callable[..., Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call(torch.ones(2, 4), torch.ones(3, 8)[:, :4] if "gaps" in words else torch.ones(3, 4))
