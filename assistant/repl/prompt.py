@@ -56,7 +56,7 @@ def new_prompt(shell: Shell, history: Path | None, input: Input | None) -> Promp
         output=shell.screen.output,
     )
     prompt.default_buffer.on_text_changed += lambda _: shell.typed()
-    prompt.app.after_render += lambda _: shell.begin_loading()
+    prompt.app.after_render += lambda _: shell.drawn()
     prompt.app.ttimeoutlen = ESCAPE
     return prompt
 

@@ -248,22 +248,27 @@ class Shell:
     def _idle_session(self) -> Session | None:
         return self.loader.session if self.options.ghost and not self.loader.busy else None
 
-    def begin_loading(self) -> None:
-        """Once the first prompt is drawn: importing torch would hold it up."""
+    def drawn(self) -> None:
+        """A prompt was drawn. After the first one loading may begin: importing torch would hold it up. Later ones see whether it failed."""
         if not self._begun:
             self._begun = True
             self.loader.start(self.settings)
+        elif self.loader.error and not self.loader.session:
+            self._loaded()
 
     def _changed(self) -> None:
         """The loader's session or error changed; called from its thread."""
-        app = self._prompt.app
-        if self.loader.error and not self.loader.session and app.loop and app.is_running:
-            app.loop.call_soon_threadsafe(self._give_up)
-        app.invalidate()
+        if loop := self._prompt.app.loop:
+            # Between two prompts there is no loop, and nothing to draw again.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._loaded)
 
-    def _give_up(self) -> None:
-        if self.loader.error and self._prompt.app.is_running:
-            self._prompt.app.exit(exception=self.loader.error)
+    def _loaded(self) -> None:
+        app = self._prompt.app
+        if app.future and not app.future.done():
+            if self.loader.error and not self.loader.session:
+                app.exit(exception=self.loader.error)
+            app.invalidate()
 
     def typed(self) -> None:
         """The text at the prompt changed."""
