@@ -249,7 +249,7 @@ class Shell:
         return self.loader.session if self.options.ghost and not self.loader.busy else None
 
     def drawn(self) -> None:
-        """A prompt was drawn. After the first one loading may begin: importing torch would hold it up. Later ones see whether it failed."""
+        """A prompt was drawn. Loading begins after the first one, which importing torch would hold up."""
         if not self._begun:
             self._begun = True
             self.loader.start(self.settings)
