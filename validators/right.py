@@ -16,11 +16,12 @@ from validators.contracts import Problem
 from validators.lines import CODE, COMMENT, LITERAL, START, STRING, Frame, Line
 from validators.literals import string_kind
 from validators.recovery import Places
-from validators.scanner import Scanner
+from validators.scanner import FORBIDDEN, Scanner
 
 __all__ = ["Reader", "Right"]
 
 _MOST_MEMOS = 4_096
+_WINDOW = 256  # characters read at first in search of a line's end
 _EARLY = "unexpected end of the text"
 _WORD = re.compile(r"\w+")
 
@@ -62,57 +63,64 @@ class Reader:
 
     def __init__(self, scanner: Scanner, text: str) -> None:
         self._scanner = scanner
+        bad = FORBIDDEN.search(text)
+        self._cut = bad is not None
+        if bad is not None:
+            text = text[: max(text.rfind("\n", 0, bad.start()), text.rfind("\r", 0, bad.start())) + 1]
         self._text = text if text.endswith(("\n", "\r")) else text + "\n"
-        self._rests: dict[tuple[int, str], tuple[int, int, str]] = {}
+        self._tail = tail()
+        self._rests: dict[tuple[int, Block], tuple[int, int, str]] = {}
 
     def read(self, line: Line) -> tuple[int, Problem | None]:
         """(characters that can be used, why the others cannot). ``line``: the place left of the gap, tried first."""
         size = len(self._text)
         best, reason = (-1, -1), ""
         for entry in self._entries(line):
-            scan = self._scanner.scan(entry, tail(), self._text)
+            scan = self._scanner.scan(entry, self._tail, self._text)
             stop = scan.pos + scan.shift
             if not scan.ends and (0, stop) > best:
                 best, reason = (0, stop), scan.reason or _EARLY
             for at, outcome in scan.ends:
                 kept, stop, why = self._rest(at, outcome)
-                if kept == size:
+                if kept == size and not self._cut:
                     return size, None
+                if kept == size:
+                    why = "source code cannot contain this character"
                 if (kept, stop) > best:
                     best, reason = (kept, stop), why
         return best[0], Places(self._text).problem("right", best[0], reason)
 
     def _rest(self, at: int, outcome: str) -> tuple[int, int, str]:
-        """From a line's start: (how much can be used, where reading stopped, why)."""
-        known = self._rests.get((at, outcome))
-        if known is None:
-            block = tail().after(outcome)
-            assert block is not None
-            scan = self._scanner.scan(self._scanner.start_line, block, self._text[at:])
-            if not scan.refused and scan.kind == START and not scan.part and scan.block.closed():
-                known = len(self._text), len(self._text), ""
-            else:
-                stop = at + scan.pos + scan.shift
-                known = self._whole(at, block, stop), stop, scan.reason or _EARLY
-            self._rests[at, outcome] = known
-        return known
+        """From a line's start: (how much can be used, where reading stopped, why).
 
-    def _whole(self, at: int, block: Block, stop: int) -> int:
-        """Where the last logical line before ``stop`` ends behind which a program may end; 0 for none."""
-        text, size = self._text, 1024
-        kept = at if block.closed() else 0
-        while at < stop:
-            limit = min(at + size, stop)
-            scan = self._scanner.scan(self._scanner.start_line, block, text[at:limit], once=True)
-            if scan.began:
-                at, block = at + scan.began, scan.block
-                if block.closed():
-                    kept = at
-            elif scan.refused or limit == stop:
+        Reads line by line and keeps what it found for every (position, block), so that beginnings which lead to the
+        same line cost its reading once.
+        """
+        block = self._tail.after(outcome)
+        assert block is not None
+        text, size = self._text, len(self._text)
+        passed: list[tuple[int, Block]] = []
+        while (at, block) not in self._rests:
+            if at == size:
+                self._rests[at, block] = (size if block.closed() else 0, size, _EARLY)
                 break
-            else:
-                size *= 2
-        return kept
+            passed.append((at, block))
+            scan, window = None, _WINDOW
+            while scan is None or not (scan.began or scan.refused or window >= 2 * (size - at)):
+                scan = self._scanner.scan(self._scanner.start_line, block, text[at : at + window], once=True)
+                window *= 2
+            if not scan.began:
+                blank = scan.kind == START and not scan.refused and not scan.part and scan.block.closed()
+                stop = at + scan.pos + scan.shift
+                self._rests[at, block] = (size if blank else at if block.closed() else 0, stop, scan.reason or _EARLY)
+                break
+            at, block = at + scan.began, scan.block
+        found = self._rests[at, block]
+        for each, inside in reversed(passed):
+            if not found[0] and inside.closed():
+                found = (each, *found[1:])
+            self._rests[each, inside] = found
+        return found
 
     def _entries(self, line: Line) -> Iterator[Line]:
         """Places in which the text may begin, the likeliest first: as the left-hand text stands, then any other."""
