@@ -7,7 +7,7 @@ import keyword
 import re
 from collections.abc import Iterator
 
-from validators.reference_judge import error_line, judge, parses, refusal
+from validators.reference_judge import complaint, judge, parses, refusal
 from validators.reference_lines import scan
 from validators.reference_outline import Outline, fold
 
@@ -21,28 +21,11 @@ _FILLERS = (
 _HEADERS = ("", ":pass", "():pass", "x():pass", "x:pass", " x:pass", " x():pass", " x in x:pass", " in x:pass")
 _BLOCKS = ("pass", "finally:pass", "def x():pass", " case _:pass", " pass", "case _:pass")
 """What may be missing after a line, each behind an indentation."""
-_GAPS = (
-    "",
-    "x",
-    "x=",
-    "0",
-    "pass",
-    "x():",
-    "(",
-    "[",
-    "{",
-    '"',
-    "'",
-    '"""',
-    "'''",
-    "def x():",
-    "class x:",
-    "if x:",
-    "\n",
-)
-"""What may be missing between two texts, where no ending fits."""
+_OPENED = ("", '"""', "'''", 'b"""', "b'''")
+_OPENERS = {")": "(", "]": "[", "}": "{"}
+_DEEPEST = 20
 _STATEMENT = re.compile(r"^(?![ \t\f\r\n#)\]}]|(?:elif|else|except|finally|case)\b)", re.MULTILINE)
-_TRIES = 200
+_TRIES = 60
 
 
 def closing(kept: str, outline: Outline, line: str, right: str) -> str | None:
@@ -55,25 +38,34 @@ def closing(kept: str, outline: Outline, line: str, right: str) -> str | None:
 
 
 def readable(outline: Outline, line: str, right: str) -> int:
-    """Characters of a right-hand text up to the first statement that cannot be parsed, whatever stands in the gap."""
+    """Characters of a right-hand text up to the first statement of its top level that cannot be parsed.
+
+    What comes before the first such statement depends on the gap and is not judged. The gap may open a string or
+    brackets that go on behind it; that is tried before a statement is given up.
+    """
     short = outline.text + line
-    lines = short.count("\n")
-    furthest = -1
-    for gap in itertools.chain(itertools.islice(_endings(outline, line), _TRIES), _GAPS):
-        failed = error_line(short + gap + right)
-        if failed is None:
-            return len(right)
-        furthest = max(furthest, failed - lines - gap.count("\n") - 1)
+    if any(parses(short + gap + right) for gap in (*itertools.islice(_endings(outline, line), _TRIES), "\n")):
+        return len(right)
     bounds = [found.start() for found in _STATEMENT.finditer(right) if found.start()]
     if not bounds:
         return len(right)
-    first, limit = bounds[0], len("".join(right.splitlines(keepends=True)[: furthest + 1]))
-    if furthest < right.count("\n", 0, first):  # what follows the gap cannot be judged without it
-        failed = error_line(right[first:])
-        if failed is None:
+    rest = right[bounds[0] :]
+    furthest = 0
+    for opened in _OPENED:
+        problem = complaint(opened + rest)
+        for _ in range(_DEEPEST):
+            if problem is None or not problem.msg.startswith("unmatched"):
+                break
+            opened = _OPENERS[problem.msg[len("unmatched '")]] + opened
+            problem = complaint(opened + rest)
+        if problem is None:
             return len(right)
-        limit = first + len("".join(right[first:].splitlines(keepends=True)[:failed]))
-    return max((bound for bound in bounds if bound < limit), default=first)
+        lines = rest.splitlines(keepends=True)[: max(problem.lineno or 1, 1)]
+        furthest = max(furthest, bounds[0] + sum(map(len, lines)))
+    judged = right[bounds[0] : next((bound for bound in bounds if bound >= furthest), len(right))]
+    if any(judged.count(quote) % 2 for quote in ('"""', "'''")):  # most likely the end of a string, and no statement
+        return len(right)
+    return max((bound for bound in bounds if bound < furthest), default=bounds[0])
 
 
 def _endings(outline: Outline, line: str) -> Iterator[str]:

@@ -55,18 +55,18 @@ def feed(outline: Outline, line: str, text: str) -> Fed:
     rest, judged, accepted = line + readable, len(line), -len(line)
     while rest:
         found = scan(rest)
-        complaint = refusal(outline, rest, found, judged)
-        if complaint is not None:
+        reason = refusal(outline, rest, found, judged)
+        if reason is not None:
             dead = _first_dead(outline, rest if found.end < 0 else rest[: found.end], judged)
-            return Fed(accepted + dead, outline, rest[:dead], complaint)
+            return Fed(accepted + dead, outline, rest[:dead], reason)
         if found.end < 0:
             break
         if found.first >= 0:
             outline = outline.after(rest[: found.end])
         accepted += found.end
         rest, judged = rest[found.end :], 0
-    complaint = None if unreadable is None else "a character that no source file can contain"
-    return Fed(len(readable), outline, rest, complaint)
+    reason = None if unreadable is None else "a character that no source file can contain"
+    return Fed(len(readable), outline, rest, reason)
 
 
 def _first_dead(outline: Outline, line: str, viable: int) -> int:
@@ -195,14 +195,14 @@ def parses(text: str) -> bool:
     return outcome(text, ast.PyCF_ONLY_AST) == "ok"
 
 
-def error_line(text: str) -> int | None:
-    """The line, from 1, where the parser stops; None if `text` is a whole program."""
+def complaint(text: str) -> SyntaxError | None:
+    """What the parser says against `text`; None if it is a whole program, or if the parser gives up."""
     try:
         _compile(text, ast.PyCF_ONLY_AST)
     except SyntaxError as error:
-        return error.lineno or 1
+        return error
     except (ValueError, MemoryError, RecursionError):
-        return 1
+        return None
     return None
 
 
