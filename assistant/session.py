@@ -23,7 +23,7 @@ from assistant.judge import refusal
 from assistant.settings import Settings
 from model.engine import Drafter, Fixed, Greedy, Interrupt, LookupDraft, NoDraft, Order, Sampled, Step, decode, never
 from model.engine.scorer import CachedScorer
-from validators import ReferenceValidator, TokenValidator
+from validators import PythonValidator, TokenValidator
 from validators.contracts import Validator
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def open_session(settings: Settings) -> Session:
         found.name,
         decoder,
         tokenizer,
-        ReferenceValidator(),
+        PythonValidator(),
         LookupDraft() if settings.block > 1 else NoDraft(),
     )
 
