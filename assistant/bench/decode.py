@@ -1,0 +1,278 @@
+"""`viable bench decode`: decoding on a GPU, one user, greedy.
+
+Passes are timed from ids on the host to ids on the host. Where no trained drafter is there, blocks are timed with a
+drafter whose share of right tokens is fixed: it knows the answer, and spoils it as often as a real one errs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from assistant.errors import ViableError
+from assistant.settings import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from model import Decoder
+    from model.engine import Draft
+    from model.engine.graph_scorer import GraphScorer
+
+PROMPT, LONG = 512, 2048
+"""Tokens of the two prompts."""
+TOKENS = 256
+CAPACITY = 4096
+BANDWIDTH = 4.28e12
+"""Bytes per second that a copy on one H200 reads and writes: what passes are compared with."""
+Figures = dict[str, float]
+
+
+class Prompt(NamedTuple):
+    """A text to go on from. `text` is what the validator is told of it."""
+
+    ids: list[int]
+    text: str
+
+
+@click.command()
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("--dtype", default="auto", help="What the weights are kept in. [auto]")
+@click.option("--rounds", default=20, help="Rounds of which the median counts. [20]")
+@click.option("--shape-only", is_flag=True, help="Random weights of the default model's shape; no file is needed.")
+@click.option(
+    "--acceptance", type=(float, float), default=(0.72, 0.74), help="Right drafts, first and second. [.72 .74]"
+)
+def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: tuple[float, float]) -> None:
+    """Passes and validated tokens per second, first token, memory. Ends in one line of JSON."""
+    import torch
+
+    from model.engine.graph_scorer import GraphScorer
+
+    if not torch.cuda.is_available():
+        raise ViableError("no CUDA device is usable here; `viable bench decode_cpu` measures a processor")
+    torch.cuda.reset_peak_memory_stats()
+    if shape_only:
+        decoder, prompt, long, validator = random_decoder(), _random_prompt(PROMPT), _random_prompt(LONG), None
+    else:
+        decoder, prompt, long, validator = _real(model, dtype)
+    scorer = GraphScorer(decoder, CAPACITY)
+    scorer.warm()
+    read = sum(weight.numel() * weight.element_size() for weight in decoder.parameters()) / BANDWIDTH
+    figures: Figures = {}
+    for rows in (1, 3):
+        figures[f"passes_per_second_{rows}_rows"] = rate = passes(scorer, prompt.ids, rows, rounds)
+        figures[f"share_of_bandwidth_{rows}_rows"] = rate * read
+    for name, each in (("512", prompt), ("2048", long)):
+        figures[f"ms_first_token_{name}"] = first_token(scorer, each.ids, rounds)
+    figures["ms_next_suggestion_2048"] = next_suggestion(scorer, long.ids, rounds)
+    if validator is not None:
+        figures |= validated(scorer, prompt, validator, acceptance, rounds)
+    figures["gb_allocated"] = torch.cuda.max_memory_allocated() / 1e9
+    figures["gb_reserved"] = torch.cuda.max_memory_reserved() / 1e9
+    for what, value in figures.items():
+        click.echo(f"{what.replace('_', ' '):<36}{value:>12.3f}")
+    about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": str(decoder.dtype)}
+    machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "acceptance": list(acceptance)}
+    click.echo(json.dumps(about | machine | {what: round(value, 4) for what, value in figures.items()}))
+
+
+def passes(scorer: GraphScorer, prompt: Sequence[int], rows: int, rounds: int) -> float:
+    """Median passes per second: `rows` tokens in, the best id behind each of them out."""
+    from model.engine import Greedy
+
+    def once() -> float:
+        scorer.truncate(0)
+        scorer.extend(prompt, Greedy())
+        block = list(prompt[:rows])
+        begin = time.perf_counter()
+        for _ in range(TOKENS):
+            block = [next(iter(row)) for row in scorer.extend(block, Greedy())]
+        return TOKENS / (time.perf_counter() - begin)
+
+    return _median(once, rounds)
+
+
+def first_token(scorer: GraphScorer, prompt: Sequence[int], rounds: int) -> float:
+    """Median milliseconds from a prompt to its first token, nothing of it known."""
+
+    def once() -> float:
+        scorer.truncate(0)
+        return _one(scorer, prompt)
+
+    return _median(once, rounds)
+
+
+def next_suggestion(scorer: GraphScorer, prompt: Sequence[int], rounds: int) -> float:
+    """Median milliseconds to the first token where one more token was typed behind a known prompt."""
+
+    def once() -> float:
+        scorer.truncate(0)
+        _one(scorer, prompt)
+        return _one(scorer, [*prompt, prompt[0]])
+
+    return _median(once, rounds)
+
+
+def _one(scorer: GraphScorer, prompt: Sequence[int]) -> float:
+    from model.engine import Fixed, Greedy, NoDraft, decode
+    from validators import AcceptAll
+
+    begin = time.perf_counter()
+    (*_, _step) = decode(
+        prompt,
+        scorer=scorer,
+        validator=AcceptAll(),
+        state=None,
+        drafter=NoDraft(),
+        order=Greedy(),
+        end_ids=(),
+        max_tokens=1,
+        window=Fixed(0),
+    )
+    return 1000 * (time.perf_counter() - begin)
+
+
+def validated(
+    scorer: GraphScorer, prompt: Prompt, validator: Any, acceptance: tuple[float, float], rounds: int
+) -> Figures:
+    """Tokens per second through the whole loop, blocks of one and of three, and how long the validator took of it."""
+    answer, _, _ = _text(scorer, prompt, validator, None)
+    figures: Figures = {}
+    for name, shares in (("1_token", None), ("3_token", acceptance)):
+        runs = []
+        for number in range(rounds):
+            drafter = None if shares is None else FixedAcceptance([*prompt.ids, *answer], shares, number)
+            ids, seconds, judging = _text(scorer, prompt, validator, drafter)
+            if ids != answer:
+                raise ViableError("blocks gave another text than single tokens")
+            runs.append((1 / seconds, 1e6 * judging))
+        figures[f"validated_tokens_per_second_{name}_blocks"] = statistics.median(rate for rate, _ in runs)
+        figures[f"validator_us_per_token_{name}_blocks"] = statistics.median(judged for _, judged in runs)
+    return figures
+
+
+def _text(scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any) -> tuple[list[int], float, float]:
+    """The text, the seconds per token behind the first pass, and those of them that the validator took."""
+    from model.engine import Fixed, Greedy, NoDraft, decode
+
+    timed = Timed(validator)
+    ids: list[int] = []
+    begin, judged, first = 0.0, 0.0, 0
+    for step in decode(
+        prompt.ids,
+        scorer=scorer,
+        validator=timed,
+        state=validator.start(prompt.text),
+        drafter=drafter or NoDraft(),
+        order=Greedy(),
+        end_ids=(),
+        max_tokens=TOKENS + 1,
+        window=Fixed(2 if drafter else 0),
+    ):
+        if not begin:
+            begin, judged, first = time.perf_counter(), timed.seconds, len(step.ids)
+        ids += step.ids
+    counted = len(ids) - first
+    return ids, (time.perf_counter() - begin) / counted, (timed.seconds - judged) / counted
+
+
+class Timed:
+    """A validator, and the seconds that it took."""
+
+    def __init__(self, validator: Any) -> None:
+        self._validator = validator
+        self.seconds = 0.0
+
+    def accept_block(self, state: Any, ids: Sequence[int]) -> tuple[int, Any]:
+        begin = time.perf_counter()
+        found: tuple[int, Any] = self._validator.accept_block(state, ids)
+        self.seconds += time.perf_counter() - begin
+        return found
+
+    def complete(self, state: Any) -> bool:
+        return bool(self._validator.complete(state))
+
+
+class FixedAcceptance:
+    """Proposes the right tokens, each spoilt with a fixed chance; a draft ends behind a spoilt one."""
+
+    def __init__(self, answer: Sequence[int], shares: Sequence[float], seed: int) -> None:
+        self._answer = answer
+        self._shares = shares
+        self._random = random.Random(seed)
+
+    def propose(self, ids: Sequence[int], width: int) -> Draft:
+        from model.engine import Draft
+
+        draft: list[int] = []
+        for share, token in zip(self._shares, self._answer[len(ids) : len(ids) + width], strict=False):
+            right = self._random.random() < share
+            draft.append(token if right else self._answer[0])
+            if not right:
+                break
+        return Draft(tuple(draft), "fixed")
+
+
+def random_decoder() -> Decoder:
+    """Random weights of the default model's shape, bfloat16, on the GPU."""
+    import torch
+
+    from model import Decoder, ModelConfig
+    from model.config import Rope
+    from model.layers import Rotary
+
+    config = ModelConfig(
+        family="qwen2", vocab_size=151_936, width=896, layers=24, heads=14, groups=2, head_width=64,
+        feed_forward_width=4864, context_length=32_768, rope=Rope(1e6, 64), norm_eps=1e-6, tied_head=True,
+        qkv_bias=True, out_bias=False, feed_forward_bias=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        decoder = Decoder(config, torch.bfloat16)
+    decoder.to_empty(device="cuda")
+    decoder.projection.weight = decoder.embedding.weight
+    decoder.rotary = Rotary(config.rope, torch.bfloat16).to("cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    for name, weight in decoder.named_parameters():
+        weight.data.normal_(0, 0.02, generator=generator)
+        if "norm" in name:
+            weight.data.add_(1)
+    return decoder.eval()
+
+
+def _random_prompt(count: int) -> Prompt:
+    return Prompt([random.Random(count).randrange(100_000) for _ in range(count)], "")
+
+
+def _real(name: str, dtype: str) -> tuple[Decoder, Prompt, Prompt, Any]:
+    """The model, two prompts out of the standard library, and its validator."""
+    import model
+    from assistant import store
+    from assistant.bench.corpus import standard_library
+    from validators import PythonValidator, TokenValidator
+
+    path = store.resolve(name).path
+    tokenizer = model.load_tokenizer(path)
+    text = "\n".join(file.text for file in standard_library(8))
+    ids = tokenizer.encode(text)
+
+    def prompt(count: int) -> Prompt:
+        shown = b"".join(tokenizer.pieces[token] or b"" for token in ids[:count])
+        return Prompt(ids[:count], shown.decode("utf-8", "ignore"))
+
+    validator = TokenValidator(PythonValidator(), tokenizer.pieces)
+    return model.load(path, device="cuda", dtype=dtype), prompt(PROMPT), prompt(LONG), validator
+
+
+def _median(once: Callable[[], float], rounds: int) -> float:
+    """The median of `rounds`, after one that does not count."""
+    once()
+    return statistics.median(once() for _ in range(rounds))
+
+
+if __name__ == "__main__":
+    command()
