@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.config import ModelConfig
 from model.decoder import Decoder
 from model.errors import BadWeights
 
@@ -71,7 +71,7 @@ class Adapted(nn.Module):
         y: Tensor = self.base(x)
         if not self.switch.on:
             return y
-        return y + F.linear(F.linear(x, self.down), self.up)
+        return y + F.linear(F.linear(x.to(self.down.dtype), self.down), self.up).to(y.dtype)
 
 
 def layers(decoder: Decoder) -> dict[str, nn.Module]:
@@ -136,19 +136,22 @@ def _fitting(decoder: Decoder, adapter: Adapter) -> Mapping[str, tuple[Tensor, T
     for path, (down, up) in adapter.pairs.items():
         if path not in known:
             raise BadWeights(f"the adapter has a pair for {path}, which this model does not have")
-        parts, columns = sum(_parts(known[path])), decoder.config.width
-        if path.endswith("down"):
-            columns = decoder.config.feed_forward_width
-        if path.endswith("out"):
-            columns = decoder.config.heads * decoder.config.head_width
-        if up.shape != (parts, down.shape[0]) or down.shape[1] != columns:
+        outputs, inputs = _shape(decoder.config, path)
+        if up.shape != (outputs, down.shape[0]) or down.shape[1] != inputs:
             raise BadWeights(f"the adapter's pair for {path} is {list(down.shape)} and {list(up.shape)}")
     return adapter.pairs
 
 
-def _parts(layer: nn.Module) -> tuple[int, ...]:
-    parts: Any = layer.parts
-    return tuple(int(x) for x in parts)
+def _shape(config: ModelConfig, path: str) -> tuple[int, int]:
+    """Features out and in of a layer, whatever its weights are held in."""
+    heads = config.heads * config.head_width
+    shapes = {
+        "attention.qkv": (heads + 2 * config.groups * config.head_width, config.width),
+        "attention.out": (config.width, heads),
+        "feed_forward.gate_up": (2 * config.feed_forward_width, config.width),
+        "feed_forward.down": (config.width, config.feed_forward_width),
+    }
+    return next(shape for target, shape in shapes.items() if path.endswith(target))
 
 
 def save(adapter: Adapter, path: Path) -> None:
