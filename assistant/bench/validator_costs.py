@@ -40,6 +40,7 @@ class Blocks(NamedTuple):
 
 def blocks(sources: Sequence[Source], files: int, split: Callable[[str], list[str]]) -> Blocks:
     chosen = [source for source in sources if 4_000 <= len(source.text) <= 6_500][:files]
+    chosen = chosen or [source._replace(text=source.text[:5_000]) for source in sources[:files]]
     cold: list[int] = []
     warm: list[int] = []
     bad: list[int] = []
@@ -155,8 +156,7 @@ print(json.dumps([time.perf_counter() - begin, (resident() - before) / 2**20]))
 
 def fresh_process(sources: Sequence[Source], times: int = 3) -> Fresh:
     """Medians over `times` processes."""
-    text = next(source.text for source in sources if len(source.text) >= 4_000)[:5_000]
-    text = text[: text.rfind("\n\n") + 2]
+    text = _joined(sources, 5_000)[:5_000]
     runs = []
     for _ in range(times):
         command = [sys.executable, "-c", _FRESH]

@@ -36,8 +36,8 @@ def test_every_boundary_of_real_files_is_viable(writing: str) -> None:
 
 def test_bad_blocks_are_refused() -> None:
     small = [source for source in corpus.standard_library(20, 2) if len(source.text) < 6_000]
-    count = validator_exactness.bad_blocks_accepted(small, 100, seed=2)
-    assert (count.examples, count.of) == ((), 100)
+    count = validator_exactness.bad_blocks_accepted(small, 60, seed=2)
+    assert (count.examples, count.of) == ((), 60)
 
 
 def test_the_slow_reference_agrees() -> None:
@@ -49,9 +49,9 @@ def test_the_slow_reference_agrees() -> None:
 
 def test_gaps_in_real_files() -> None:
     small = [source for source in corpus.standard_library(30, 4) if len(source.text) < 10_000]
-    found = validator_exactness.middles(small, 60, seed=4)
+    found = validator_exactness.middles(small, 24, seed=4)
     assert (found.refused.examples, found.completed.examples, found.missed.examples) == ((), (), ())
-    assert found.completed.of >= 10 and found.missed.of >= 10
+    assert found.completed.of >= 5 and found.missed.of >= 5
 
 
 @available
@@ -79,7 +79,7 @@ def test_a_short_fuzz(version: Version) -> None:
 @pytest.mark.slow
 @available
 def test_a_long_fuzz(version: Version) -> None:
-    failures = [(number, failure) for _, number, failure in fuzz.run(1, 120, [version])]
+    failures = [(number, failure) for _, number, failure in fuzz.run(1, 30, [version])]
     assert failures == []
 
 
