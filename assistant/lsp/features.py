@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from lsprotocol import types
@@ -23,6 +24,9 @@ NEXT_STOP = "viable/nextStop"
 """A request: {textDocument, position, text, kind: "word" | "line"}, `text` being a suggestion at the position.
 Answered with {length}: how much of it to take, in the units of positions, so that the file parses after it."""
 TRIGGERS = [".", "(", "[", "=", " ", ":"]
+PARTIAL = "viable/partial"
+"""A notification: {textDocument: {uri, version}, position, text}, the whole lines written so far for a suggestion at a
+position, where the file parses with them. Sent with the option `stream`."""
 LONGEST_LABEL = 60
 """Characters of a suggestion that the editor's list shows."""
 
@@ -64,7 +68,8 @@ def _register_suggestions(server: Server) -> None:
             return types.InlineCompletionList([])
         automatic = params.context.trigger_kind == types.InlineCompletionTriggerKind.Automatic
         target = server.target(document, params)
-        suggestions = await server.suggester.suggest(document, target, automatic)
+        partial = _streaming(server, document, params.position) if server.options.stream else None
+        suggestions = await server.suggester.suggest(document, target, automatic, partial)
         return types.InlineCompletionList([_inline(server, document, each) for each in suggestions])
 
     @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=TRIGGERS))
@@ -98,6 +103,17 @@ def _register_feedback(server: Server) -> None:
     @server.feature(STATS)
     def stats(params: Any) -> dict[str, Any]:
         return server.stats()
+
+
+def _streaming(server: Server, document: Document, position: types.Position) -> Callable[[str], None]:
+    """Sends what is written so far for a place; the standard request can answer only once."""
+    identifier = {"uri": document.uri, "version": document.version}
+    place = {"line": position.line, "character": position.character}
+
+    def send(text: str) -> None:
+        server.protocol.notify(PARTIAL, {"textDocument": identifier, "position": place, "text": text})
+
+    return send
 
 
 def _inline(server: Server, document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:

@@ -12,11 +12,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from assistant.document import Gap, with_line_end
 from assistant.errors import ViableError
+from assistant.judge import refusal
 
 if TYPE_CHECKING:  # these import torch, which must not keep `initialize` waiting
     from assistant.completion import Completion, Request
@@ -87,7 +88,8 @@ class Job:
     """Written so far, for the first candidate. The thread replaces it, the loop reads it."""
     stopped_at: float | None = None
     """When the flag was raised, in seconds of time.perf_counter; None while it is down."""
-    partial: Callable[[str], None] = field(default=lambda text: None)
+    partial: Callable[[str], None] | None = None
+    """Takes, on the event loop, the lines written so far."""
 
     def stop(self) -> None:
         """Have the decoder stop, and answer all who wait with nothing."""
@@ -195,9 +197,7 @@ class Worker:
     def submit(self, wanted: Wanted, partial: Callable[[str], None] | None = None) -> Job:
         """Start on a gap, whatever else was under way."""
         self.give_up()
-        job = Job(wanted, asyncio.get_running_loop().create_future())
-        if partial:
-            job.partial = partial
+        job = Job(wanted, asyncio.get_running_loop().create_future(), partial=partial)
         if self.state not in ("loading", "ready"):
             job.stop()
             return job
@@ -299,9 +299,9 @@ class Worker:
             if completion.text and not (completion.valid or completion.problems):
                 self.tally.withheld += 1
                 log.error("withheld a suggestion that does not parse: %s", completion.reason)
-            elif completion.text and completion.text not in seen:
-                seen.add(completion.text)
-                yield completion.text
+            elif completion.text and (text := _tidied(wanted.gap, completion.text)) not in seen:
+                seen.add(text)
+                yield text
 
     def _complete(self, session: Fills, request: Request, job: Job, first: bool) -> Completion | None:
         deadline = float("inf")
@@ -316,12 +316,19 @@ class Worker:
                 deadline = time.perf_counter() + job.wanted.max_ms / 1000
             if first:
                 job.text += chunk.text
-                job.partial(job.text)
+                if job.partial and "\n" in chunk.text:
+                    self._pass_on(job)
             if chunk.completion:
                 self.tally.passes += chunk.completion.passes
                 self.tally.tokens += chunk.completion.tokens
                 return chunk.completion
         return None
+
+    def _pass_on(self, job: Job) -> None:
+        """Show the lines written so far, where the file parses with them."""
+        lines = job.text[: job.text.rfind("\n")]
+        if job.partial and lines.strip() and refusal(job.wanted.gap.filled(lines)) is None:
+            self._on_loop(job.partial, lines)
 
     def _finish(self, job: Job, texts: tuple[str, ...] | None) -> None:
         if not job.future.done():
@@ -343,6 +350,13 @@ class Worker:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             log.debug("the event loop has ended")
+
+
+def _tidied(gap: Gap, text: str) -> str:
+    """Without the blanks and empty lines at its end, where the file has a line end there anyway."""
+    bare = text.rstrip()
+    same = bare == text or not gap.suffix.startswith("\n")
+    return text if same or refusal(gap.filled(bare)) is not None else bare
 
 
 def _late(begin: float, max_ms: int) -> bool:

@@ -133,3 +133,22 @@ def test_status_is_sent_to_a_client_that_wants_it() -> None:
         states = [client.note("viable/status")["params"]["state"] for _ in range(2)]
         assert states == ["loading", "ready"]
         assert client.close() == 0
+
+
+def test_a_long_suggestion_is_streamed_line_by_line_as_far_as_it_parses() -> None:
+    with fake_server(FAKE_PASS_MS="1") as client:
+        client.initialize(stream=True)
+        text = "a = 1\nif a:\n    b = (2,\n        3)\nc = 4"
+        uri = client.open(f"#> {json.dumps(text)}\n")
+        assert client.texts(uri, 1, 0) == [text]
+        streamed = [note["params"] for note in client.notes if note["method"] == "viable/partial"]
+        assert [each["text"] for each in streamed] == ["a = 1", "a = 1\nif a:\n    b = (2,\n        3)"]
+        assert streamed[0]["textDocument"] == {"uri": uri, "version": 1}
+        assert streamed[0]["position"] == {"line": 1, "character": 0}
+        assert client.close() == 0
+
+
+def test_blank_lines_are_not_doubled_where_the_file_has_a_line_end(client: Client) -> None:
+    uri = client.open('#> "a = 1\\n\\n"\n\n#> "b = 2\\n"\n', "tidy.py")
+    assert client.texts(uri, 1, 0) == ["a = 1"]
+    assert client.texts(uri, 3, 0) == ["b = 2\n"]
