@@ -96,7 +96,7 @@ class Costs:
                 for symbol, after in edges.items():
                     if rules.is_rule(symbol):
                         weight = rest[rules.start(symbol)]
-                    elif symbol == "CAPTURE":
+                    elif symbol in ("BOUND", "CAPTURE"):
                         weight = 2
                     else:
                         weight = self.weight(self._machine.terminal(symbol))

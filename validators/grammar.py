@@ -1,9 +1,10 @@
 """The grammar of Python 3.8 to 3.14 as data: logical lines, statements, expressions, patterns.
 
 Notation: ``'x'`` is a keyword or operator, an upper-case word a terminal of the scanner, ``$word`` an outcome (what the
-line was, read after its NEWLINE), a lower-case word a rule; ``_word`` is inlined where it is used. ``{3.9..}``,
-``{..3.9}`` and ``{3.10..3.12}`` in front of an alternative keep it for those versions only. A rule that is marked with
-``%`` is a list whose items end in ',' and whose last ',' may be left out.
+line was, read after its NEWLINE), a lower-case word a rule; ``_word`` is inlined where it is used. ``NAME`` is any
+identifier, ``BOUND`` one that is bound (not ``__debug__`` in 3.8), ``CAPTURE`` one that a pattern binds (not '_').
+``{3.9..}``, ``{..3.9}`` and ``{3.10..3.12}`` in front of an alternative keep it for those versions only. A rule that is
+marked with ``%`` is a list whose items end in ',' and whose last ',' may be left out.
 
 The rules say what ``ast.parse`` accepts, so every target, argument and parameter rule that CPython checks while it
 parses is a nonterminal here. Written after the language reference and CPython's parser; left recursion is a loop,
@@ -22,11 +23,11 @@ HEADERS = {
     "else": "'else'",
     "loop": "'while' _named | ['async'] 'for' star_targets 'in' _iterables",
     "with": "['async'] 'with' with_items",
-    "def": "['async'] 'def' NAME [{3.12..} type_params] '(' params ')' ['->' expression]",
-    "class": "'class' NAME [{3.12..} type_params] ['(' arguments ')']",
+    "def": "['async'] 'def' BOUND [{3.12..} type_params] '(' params ')' ['->' expression]",
+    "class": "'class' BOUND [{3.12..} type_params] ['(' arguments ')']",
     "try": "'try'",
-    "except": "'except' [expression ['as' NAME]] | {3.14..} 'except' expressions",
-    "except_star": "{3.11..} 'except' '*' expression ['as' NAME] | {3.14..} 'except' '*' expressions",
+    "except": "'except' [expression ['as' BOUND]] | {3.14..} 'except' expressions",
+    "except_star": "{3.11..} 'except' '*' expression ['as' BOUND] | {3.14..} 'except' '*' expressions",
     "try_else": "'else'",
     "finally": "'finally'",
     "case": "'case' patterns ['if' _named]",
@@ -55,10 +56,10 @@ _iterables: {..3.8} expressions | {3.9..} star_expressions
 
 import_statement: 'import' _dotted_as (',' _dotted_as)* | 'from' ('.' | '...')* dotted_name 'import' _imported
     | 'from' ('.' | '...') ('.' | '...')* 'import' _imported
-_dotted_as: dotted_name ['as' NAME]
+_dotted_as: BOUND | NAME '.' dotted_name | dotted_name 'as' BOUND
 dotted_name: NAME ('.' NAME)*
 _imported: '*' | '(' _name_as (',' _name_as)* [','] ')' | _name_as (',' _name_as)*
-_name_as: NAME ['as' NAME]
+_name_as: BOUND | NAME 'as' BOUND
 
 with_items: _with_item (',' _with_item)* | {3.9..} '(' _with_item (',' _with_item)* [','] ')'
 _with_item: expression ['as' _with_target]
@@ -66,14 +67,14 @@ _with_target: {..3.8} target | {3.9..} star_target
 
 params%: ( (_p ',')+ '/' ',' (_p ',')* (_d ',')* | (_p ',')* (_d ',')+ '/' ',' (_d ',')* | (_p ',')* (_d ',')* )
     [ '*' _v ',' (_p ',' | _d ',')* ['**' _p ','] | '*' ',' (_p ',' | _d ',')+ ['**' _p ','] | '**' _p ',' ]
-_p: NAME [':' expression]
+_p: BOUND [':' expression]
 _d: _p '=' expression
-_v: _p | {3.11..} NAME ':' '*' bitor
-lambda_params%: ( (NAME ',')+ '/' ',' (NAME ',')* (_ld ',')* | (NAME ',')* (_ld ',')+ '/' ',' (_ld ',')*
-    | (NAME ',')* (_ld ',')* )
-    [ '*' NAME ',' (NAME ',' | _ld ',')* ['**' NAME ','] | '*' ',' (NAME ',' | _ld ',')+ ['**' NAME ',']
-    | '**' NAME ',' ]
-_ld: NAME '=' expression
+_v: _p | {3.11..} BOUND ':' '*' bitor
+lambda_params%: ( (BOUND ',')+ '/' ',' (BOUND ',')* (_ld ',')* | (BOUND ',')* (_ld ',')+ '/' ',' (_ld ',')*
+    | (BOUND ',')* (_ld ',')* )
+    [ '*' BOUND ',' (BOUND ',' | _ld ',')* ['**' BOUND ','] | '*' ',' (BOUND ',' | _ld ',')+ ['**' BOUND ',']
+    | '**' BOUND ',' ]
+_ld: BOUND '=' expression
 type_params: '[' _type_param (',' _type_param)* [','] ']'
 _type_param: NAME [':' expression] [{3.13..} '=' expression] | '*' NAME [{3.13..} '=' _star_expression]
     | '**' NAME [{3.13..} '=' expression]
@@ -84,7 +85,7 @@ expressions: expression (',' expression)* [',']
 star_expressions: _star_expression (',' _star_expression)* [',']
 _star_expression: '*' bitor | expression
 yield_expression: 'yield' 'from' expression | 'yield' [star_expressions]
-_named: NAME ':=' expression | expression
+_named: BOUND ':=' expression | expression
 expression: _disjunction ['if' _disjunction 'else' expression] | 'lambda' lambda_params ':' expression
 disjunction: _disjunction
 _disjunction: _inversion (('and' | 'or') _inversion)*
@@ -116,8 +117,8 @@ _slice: [expression] ':' [expression] [':' [expression]] | {..3.9} expression | 
 
 arguments%: (_positional ',')* (_keyword ',')* (_double ',')*
 _positional: '*' expression | _named
-_keyword: NAME '=' expression | '*' expression
-_double: NAME '=' expression | '**' expression
+_keyword: BOUND '=' expression | '*' expression
+_double: BOUND '=' expression | '**' expression
 _generator: {..3.8} expression for_ifs | {3.9..} _named for_ifs
 
 star_targets: star_target (',' star_target)* [',']
@@ -125,11 +126,11 @@ star_target: ['*'] target
 target: _reference | '(' target ')' | '(' [target_tuple] ')' | '[' [star_targets] ']' | {..3.8} '(' '*' target ')'
 target_tuple: star_target ',' [star_target (',' star_target)* [',']]
 single_target: _reference | '(' single_target ')'
-_reference: NAME [reference_tail] | _other_atom reference_tail
-reference_tail: _trailer* ('.' NAME | '[' slices ']')
+_reference: BOUND [reference_tail] | {..3.8} '__debug__' reference_tail | _other_atom reference_tail
+reference_tail: _trailer* ('.' BOUND | '[' slices ']')
 del_targets: _del_item (',' _del_item)* [',']
 _del_item: del_target | {..3.8} '*' del_target
-del_target: _reference | '(' del_target ')' | {..3.8} '(' '*' del_target ')'
+del_target: _reference | {..3.8} '__debug__' | '(' del_target ')' | {..3.8} '(' '*' del_target ')'
     | '(' [del_targets] ')' | '[' [del_targets] ']'
 
 strings: (STRING | _f_string) (STRING | _f_string)* | BYTES BYTES* | {3.14..} _t_string _t_string*

@@ -12,8 +12,12 @@ from validators.rules import Rules, Version
 
 __all__ = ["Machine", "Node"]
 
-_NAMES = ("NAME", "'match'", "'case'", "'type'", "'_'")
-_CAPTURES = ("NAME", "'match'", "'case'", "'type'")
+# Grammar symbols for identifiers: any, one that is bound, one that a pattern captures.
+_IDENTIFIERS = {
+    "NAME": ("NAME", "'match'", "'case'", "'type'", "'_'", "'__debug__'"),
+    "BOUND": ("NAME", "'match'", "'case'", "'type'", "'_'"),
+    "CAPTURE": ("NAME", "'match'", "'case'", "'type'"),
+}
 # Interned nodes kept before the table is dropped; states that are held stay valid, only sharing starts afresh.
 _MOST_NODES = 60_000
 
@@ -188,8 +192,4 @@ class Machine:
         return frozen
 
     def _spellings(self, symbol: str) -> tuple[int, ...]:
-        if symbol == "NAME":
-            return tuple(self.terminal(name) for name in _NAMES)
-        if symbol == "CAPTURE":
-            return tuple(self.terminal(name) for name in _CAPTURES)
-        return (self.terminal(symbol),)
+        return tuple(self.terminal(name) for name in _IDENTIFIERS.get(symbol, (symbol,)))

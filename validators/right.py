@@ -67,6 +67,7 @@ class Reader:
         self._cut = bad is not None
         if bad is not None:
             text = text[: max(text.rfind("\n", 0, bad.start()), text.rfind("\r", 0, bad.start())) + 1]
+        self._length = len(text)
         self._text = text if text.endswith(("\n", "\r")) else text + "\n"
         self._tail = tail()
         self._rests: dict[tuple[int, Block], tuple[int, int, str]] = {}
@@ -88,7 +89,8 @@ class Reader:
                     why = "source code cannot contain this character"
                 if (kept, stop) > best:
                     best, reason = (kept, stop), why
-        return best[0], Places(self._text).problem("right", best[0], reason)
+        usable = min(best[0], self._length)
+        return usable, Places(self._text).problem("right", usable, reason)
 
     def _rest(self, at: int, outcome: str) -> tuple[int, int, str]:
         """From a line's start: (how much can be used, where reading stopped, why).

@@ -462,17 +462,18 @@ class Scanner(StringScanner):
             self._refuse(scan, node, frame, begin, end)
             return None
         follows = _NAME_CHARACTER.match(text, end)
-        if follows and self._checked:
-            word = known = follows[0]
-            accepts = self.machine.accepts(after)
-            while known and not self.words.after_number.get(known, 0) & accepts:
-                known = known[:-1]
-            if known != word or (follows.end() < size and word not in self.words.words):
-                scan.refuse(end + len(known), "invalid number")
-                return None
-            if follows.end() == size:
-                scan.node, scan.frame, scan.part, scan.pos = node, frame, text[begin:], size
-                return None
+        if follows is None or not (self._checked or end < match.end()):
+            return end, after
+        word = known = follows[0]
+        accepts, table = self.machine.accepts(after), self.words.after_number
+        while known and not table.get(known, 0) & accepts:
+            known = known[:-1]
+        if known != word or (follows.end() < size and word not in self.words.words):
+            scan.refuse(max(end + len(known), match.end()), "invalid number")  # '1e' may still get an exponent
+            return None
+        if follows.end() == size:
+            scan.node, scan.frame, scan.part, scan.pos = node, frame, text[begin:], size
+            return None
         return end, after
 
     def _field_sign(self, scan: Scan, node: Node, frame: Frame, begin: int, sign: str) -> None:

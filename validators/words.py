@@ -26,6 +26,8 @@ class Words:
         version = machine.rules.version
         self.name = machine.terminal("NAME")
         self.words = {word: machine.terminal(repr(word)) for word in (*KEYWORDS, *_SOFT)}
+        if version == (3, 8):  # later versions leave the binding of __debug__ to the compiler
+            self.words["__debug__"] = machine.terminal("'__debug__'")
         self.operators = {sign: machine.terminal(repr(sign)) for sign in OPERATORS}
         augmented = machine.terminal("AUGASSIGN")
         self.operators.update(dict.fromkeys(_AUGMENTED, augmented))
