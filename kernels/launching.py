@@ -72,13 +72,20 @@ def overlaps() -> bool:
     return chosen
 
 
-def options(warps: int, *, first: bool = False) -> dict[str, Any]:
-    """Keyword arguments of a launch. `first`: what ran before may be anything but one of these kernels."""
+def options(warps: int, registers: int | None = None, *, first: bool = False) -> dict[str, Any]:
+    """Keyword arguments of a launch. registers: the most per thread.
+
+    first: what runs before may be anything, not only one of these kernels.
+    """
     if INTERPRETED:
         return {"OVERLAP": False}
     overlap = overlaps()
-    launch = {"launch_pdl": True} if overlap and not first else {}
-    return {"OVERLAP": overlap, "num_warps": warps, "enable_fp_fusion": False, **launch}
+    chosen: dict[str, Any] = {"OVERLAP": overlap, "num_warps": warps, "enable_fp_fusion": False}
+    if overlap and not first:
+        chosen["launch_pdl"] = True
+    if registers is not None:
+        chosen["maxnreg"] = registers
+    return chosen
 
 
 def rows_together(rows: int) -> int:

@@ -9,9 +9,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.launching import options, rows_of, rows_together
-
-LONG = 2048
-"""Features in from which on a program takes fewer rows of the weight, each spread over more threads."""
+from kernels.tiles import LONG, tile
 
 
 @triton.jit
@@ -54,11 +52,11 @@ def _kernel(
 def linear_add(x: Tensor, inner: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, inner = rows_of(x), rows_of(inner)
     rows, (count, columns) = len(x), weight.shape
-    block_n, block_k, warps = (4, 256, 4) if columns >= LONG else (4, 128, 2)
+    shape = tile("linear_add_long" if columns >= LONG else "linear_add")
     out = torch.empty(rows, count, dtype=torch.float32, device=x.device)
-    _kernel[(triton.cdiv(count, block_n),)](
+    _kernel[(triton.cdiv(count, shape.rows),)](
         x, inner, weight, weight if bias is None else bias, out, rows, count, x.stride(0), inner.stride(0),
-        K=columns, BLOCK_N=block_n, BLOCK_K=block_k, ROWS=rows_together(rows), BIAS=bias is not None,
-        **options(warps),
+        K=columns, BLOCK_N=shape.rows, BLOCK_K=shape.columns,
+        ROWS=rows_together(rows), BIAS=bias is not None, **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

@@ -9,6 +9,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.launching import options, rows_of, rows_together
+from kernels.tiles import tile
 
 
 @triton.jit
@@ -61,10 +62,11 @@ def _kernel(
 def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None) -> Tensor:
     x = rows_of(x)
     rows, columns, count = len(x), weight.shape[1], weight.shape[0] // 2
-    block = 8
+    shape = tile("norm_swiglu")
     out = torch.empty(rows, count, dtype=weight.dtype, device=x.device)
-    _kernel[(triton.cdiv(count, block),)](
+    _kernel[(triton.cdiv(count, shape.rows),)](
         x, gain, weight, weight if bias is None else bias, out, rows, count, eps, x.stride(0),
-        K=columns, BLOCK_N=block, BLOCK_K=128, ROWS=rows_together(rows), BIAS=bias is not None, **options(4),
+        K=columns, BLOCK_N=shape.rows, BLOCK_K=shape.columns,
+        ROWS=rows_together(rows), BIAS=bias is not None, **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out
