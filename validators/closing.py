@@ -79,7 +79,7 @@ class Closer:
             assert kind is not None
             if line.part.startswith("\\"):
                 return finish_escape(line.part)
-            if line.frame.opener == "s":
+            if line.frame.opener in "st":
                 return "}"
             return kind.quote * ((3 if kind.triple else 1) - len(line.part))
         if line.kind != CODE:

@@ -23,7 +23,8 @@ SKIP = 6  # in a line that is already known to be broken
 
 
 class Frame:
-    """An open bracket: '(', '[', '{', an f-string ('f'), its replacement field ('r') or that one's format ('s').
+    """An open bracket: '(', '[', '{', an f-string ('f'), its replacement field ('r') or that one's format: 's',
+    and 't' once there has been a field in it.
 
     ``level``: frames around it; ``depth``: open brackets as CPython counts them; ``strings``: f-strings that are open;
     ``fields``: replacement fields open in the innermost f-string; ``kind``: that f-string; ``closed``: characters that
@@ -67,11 +68,15 @@ class Frame:
             depth = depth + 1 if nested else 1
             if not nested and inner is not None:
                 closed += "\\" + (TRIPLE[inner.quote] if inner.triple else inner.quote + "\r\n")
-        elif opener != "s":
+        elif opener not in "st":
             depth += 1
         frame = Frame(opener, self, inner, depth, strings, fields, closed)
         self.children[key] = frame
         return frame
+
+    def behind_field(self, nested: bool) -> Frame:
+        """This frame once a replacement field in it has ended."""
+        return self.parent.push("t", None, nested) if self.opener == "s" and self.parent else self
 
 
 class Line:

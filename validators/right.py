@@ -134,7 +134,7 @@ class Reader:
         if line.kind == COMMENT:
             yield scanner.line(COMMENT, node, frames[0], "", None)
         for frame in frames:
-            yield scanner.line(LITERAL if frame.opener in ("f", "s") else CODE, node, frame, "", None)
+            yield scanner.line(LITERAL if frame.opener in "fst" else CODE, node, frame, "", None)
         for part in self._joints(text):
             yield scanner.line(CODE, node, wild, part, None)
         kinds = [(quote, triple) for quote in ('"', "'") for triple in (False, True)]
@@ -174,4 +174,4 @@ def _frames(scanner: Scanner, frame: Frame | None) -> list[Frame]:
     for each in reversed(chain):
         kind = each.kind if each.opener == "f" else None
         found.append(found[-1].push(each.opener, kind, scanner.nested))
-    return [frame for frame in reversed(found) if frame.opener in "?frs" or frame is found[-1]]
+    return [frame for frame in reversed(found) if frame.opener in "?frst" or frame is found[-1]]

@@ -9,7 +9,7 @@ from validators.literals import StringKind, escape, string_kind
 from validators.machine import Machine
 
 if TYPE_CHECKING:
-    from validators.scanner import Scan
+    from validators.scan import Scan
 
 __all__ = ["MOST_BRACKETS", "StringScanner"]
 
@@ -177,7 +177,7 @@ class StringScanner:
         before = scan.pos
         if not self._closes(scan, kind):
             return
-        if scan.frame.opener == "s":
+        if scan.frame.opener in "st":
             scan.refuse(max(before, scan.pos - 1), "f-string: expecting '}'")
             return
         assert scan.frame.parent is not None
@@ -209,12 +209,12 @@ class StringScanner:
             return
         assert frame.parent is not None and frame.parent.parent is not None
         self._take(scan, self._close_field)
-        scan.frame = frame.parent.parent
+        scan.frame = frame.parent.parent.behind_field(self.nested)
         scan.pos += 1
 
     def _enter(self, scan: Scan, frame: Frame) -> None:
         if frame.fields >= self._most_fields or frame.depth >= MOST_BRACKETS:
-            scan.refuse(scan.pos - (frame.opener == "s"), "f-string: expressions nested too deeply")
+            scan.refuse(scan.pos - (frame.opener in "st"), "f-string: expressions nested too deeply")
             return
         self._take(scan, self._open_field)
         scan.frame = frame.push("r", None, self.nested)
