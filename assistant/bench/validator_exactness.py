@@ -23,9 +23,9 @@ class Count(NamedTuple):
 
 def wrong_rejections(sources: Sequence[Source]) -> Count:
     """Boundaries between characters at which the next character of a file that parses was refused."""
+    validator = PythonValidator()
     wrong, of, examples = 0, 0, []
     for source in sources:
-        validator = PythonValidator()
         state = validator.start("")
         for at, character in enumerate(source.text):
             verdict = validator.check(state, character)
@@ -126,8 +126,8 @@ def middles(sources: Sequence[Source], count: int, seed: int) -> Middles:
     """`count` gaps with their true middle, and as many with a spoilt one."""
     rng = random.Random(seed)
     refused, completed, missed, bad, good = [], [], [], 0, 0
+    validator = PythonValidator()
     for cut in corpus.cuts(sources, count, seed):
-        validator = PythonValidator()
         begin = validator.start(cut.left, cut.right)
         state, viable = begin, not validator.problems(begin)
         for character in cut.middle:

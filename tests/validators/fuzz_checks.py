@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from tests.validators.oracle import Oracle
@@ -22,13 +23,18 @@ class Failure(NamedTuple):
     got: str
 
 
+@cache
+def _validator(version: Version) -> PythonValidator:
+    return PythonValidator(version)
+
+
 class Subject:
     """The validator of one version, held against the interpreter of that version."""
 
     def __init__(self, version: Version, oracle: Oracle) -> None:
         self.version = version
         self.oracle = oracle
-        self.validator = PythonValidator(version)
+        self.validator = _validator(version)
         self.counts: dict[str, int] = {}
 
     def text(self, text: str, rng: random.Random) -> Iterator[Failure]:

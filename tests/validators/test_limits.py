@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 
 import pytest
 
 from assistant.bench.snippets import VERSIONS, Version
-from tests.validators.oracle import oracles
+from tests.validators.oracle import RUNNING, oracles
 from validators import PythonValidator, ReferenceValidator
+
+
+@cache
+def validator_of(version: Version = RUNNING) -> PythonValidator:
+    return PythonValidator(version)
 
 
 def blocks(depth: int) -> str:
@@ -74,14 +79,14 @@ def calls(work: Callable[[], object]) -> int:
 def test_limits_are_those_of_the_interpreter(version: Version, name: str) -> None:
     """On an interpreter that can say; the old parsers run out of stack before they count 200 brackets."""
     oracle, text = oracles()[version], LIMITS[name]
-    validator = PythonValidator(version)
+    validator = validator_of(version)
     accepted = validator.check(validator.start(""), text).accepted
     if oracle.exact:
         far = oracle.viable(text).accepted
         assert accepted <= far
         assert accepted == far or oracle.ending(text[: accepted + 1]) is None
     else:
-        newest = PythonValidator(VERSIONS[-1])
+        newest = validator_of(VERSIONS[-1])
         assert accepted == newest.check(newest.start(""), text).accepted
 
 
@@ -91,7 +96,7 @@ def test_work_grows_with_the_text_and_no_faster(name: str) -> None:
     counts = []
     for length in (6_000, 12_000):
         text = LONG[name](length)
-        validator = PythonValidator()
+        validator = validator_of()
         begin = validator.start("")
         counts.append(calls(partial(validator.check, begin, text)))
         assert validator.check(begin, text).accepted == len(text)
@@ -100,7 +105,7 @@ def test_work_grows_with_the_text_and_no_faster(name: str) -> None:
 
 @pytest.mark.parametrize("name", LONG)
 def test_long_texts_can_be_closed(name: str) -> None:
-    validator = PythonValidator()
+    validator = validator_of()
     state = validator.start(LONG[name](5_000))
     ending = validator.closing(state)
     assert ending is not None
@@ -117,7 +122,7 @@ def test_a_right_hand_text_may_be_anything() -> None:
         "\0",
         "    x\n" * 5_000,
     ):
-        validator = PythonValidator()
+        validator = validator_of()
         state = validator.start("x = ", right)
         verdict = validator.check(state, "(1, 2)")
         assert verdict.accepted == 6
@@ -126,7 +131,7 @@ def test_a_right_hand_text_may_be_anything() -> None:
 
 def test_a_megabyte_on_one_line() -> None:
     text = "x = [" + "a, " * 333_333 + "]\n"
-    validator = PythonValidator()
+    validator = validator_of()
     verdict = validator.check(validator.start(""), text)
     assert verdict.accepted == len(text) and validator.complete(verdict.state)
 
