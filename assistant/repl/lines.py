@@ -88,24 +88,28 @@ def unit_end(before: str, text: str) -> int | None:
 
     A unit is what one would ask for at once: the rest of a block whose head ends `before`, or a paragraph of
     statements. It is over where a line begins that stands no deeper than the last line of `before` and comes after a
-    blank line, after deeper lines, or further left; and where the program up to that line parses.
+    blank line, after deeper lines, or further left, or is a comment after code; and where the program up to that line
+    parses.
     """
     written = before.rstrip().rpartition("\n")[2]
     level = len(indentation(written))
-    previous, blank = level, False
+    previous, blank, code = level, False, False
     offset = 0
     for number, line in enumerate(text.splitlines(keepends=True)):
         if not line.strip():
             blank = blank or number > 0
         else:
             indent = len(indentation(line))
-            if number and _settled(line) and indent <= level and (indent < level or blank or previous > level):
+            remark = line.lstrip().startswith("#")
+            apart = indent < level or blank or previous > level or (remark and code)
+            if number and _settled(line) and indent <= level and apart:
                 begun = bool(text[:offset].strip())
                 goes_on = first_word(line) in CONTINUING or line.lstrip()[0] in ")]}"
                 if begun and not goes_on and refusal(before + text[:offset]) is None:
                     return offset
             previous = indent if number else max(indent, level)
             blank = False
+            code = code or not remark
         offset += len(line)
     return None
 

@@ -65,6 +65,8 @@ UNITS = [
     ("def f():\n", '    """Text\n\nat the margin.\n"""\n    return 1\n', "f()\n"),
     ("x = [\n", "    1,\n]\n\n", "y = 2\n"),
     ("", "import os\n\n", "import re\n"),
+    ("# below 50\n", "a = f(50)\nprint(a)\n", "# below 100\n"),
+    ("# sum up\n", "# all of them\ntotal = 0\nfor x in y:\n    # each\n    total += x\n", "print(total)\n"),
     ("def f():", "\n    return 1\n\n\n", "f()\n"),
 ]
 
