@@ -39,19 +39,21 @@ class Figure:
 
     @property
     def median(self) -> float:
-        return statistics.median(self.values)
+        return statistics.median(self.values) if self.values else float("nan")
 
     @property
     def p95(self) -> float:
-        return sorted(self.values)[min(len(self.values) - 1, int(0.95 * len(self.values)))]
+        ranked = sorted(self.values) or [float("nan")]
+        return ranked[min(len(ranked) - 1, int(0.95 * len(ranked)))]
 
     def row(self) -> str:
         goal = "" if self.goal is None else f"{self.goal:g}"
         return f"{self.what:<46}{self.median:>10.2f}{self.p95:>10.2f}{goal:>8} {self.unit:<4} {self.note}"
 
     def record(self) -> dict[str, object]:
-        rounded = {"median": round(self.median, 3), "p95": round(self.p95, 3), "goal": self.goal}
-        return {"what": self.what, "n": len(self.values), "unit": self.unit, "note": self.note, **rounded}
+        shown = {"median": round(self.median, 3), "p95": round(self.p95, 3)} if self.values else {}
+        about = {"what": self.what, "n": len(self.values), "unit": self.unit, "goal": self.goal, "note": self.note}
+        return about | shown
 
 
 @click.command()
@@ -173,7 +175,7 @@ def measure_cancel(command: Sequence[str], rounds: int, seed: int) -> list[Figur
             stopped.append(_stopped_ms(client, before))
     return [
         Figure("cancel to answer", tuple(answered), "ms"),
-        Figure("cancel to stopped decoder", tuple(stopped), "ms", 20, f"most {max(stopped):.0f} ms"),
+        Figure("cancel to stopped decoder", tuple(stopped), "ms", 20, f"most {max(stopped, default=0):.0f} ms"),
     ]
 
 
@@ -182,8 +184,9 @@ def measure_memory(command: Sequence[str], requests: int, seed: int) -> list[Fig
     files = [source.text[:600] for source in _files(50, seed)]
     with running(command, maxTokens=2) as client:
         size: list[float] = []
-        for number in range(WARM_UP + requests):
-            if number == WARM_UP:
+        warm_up = min(WARM_UP, requests)
+        for number in range(warm_up + requests):
+            if number == warm_up:
                 size.append(_megabytes(client.process.pid))
             uri = client.open(files[number % len(files)], f"memory_{number % 200}.py")
             client.edit(uri, insertion(0, 0, f"number_{number} = \n"))
@@ -247,7 +250,7 @@ def _files(count: int, seed: int) -> list[Source]:
 
 
 def _percent(results: Sequence[bool]) -> tuple[float, ...]:
-    return (100 * sum(results) / len(results) if results else 0.0,)
+    return (100 * sum(results) / len(results),) if results else ()
 
 
 def _parses(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,20 @@ def test_the_real_decoder_stops_when_cancelled(tiny: Client) -> None:
     tiny.until(lambda stats: stats["stopped"] > stopped)
     tiny.edit(uri, insertion(1, 4, "pass\n"))
     assert tiny.stats()["faults"] == 0
+
+
+@pytest.mark.model
+def test_the_default_model_writes_what_is_plain_to_see(default_model: Path) -> None:
+    text = 'import math\n\n\ndef area(radius):\n    """The area of a circle."""\n    return \n\n\nprint(area(3))\n'
+    with server([*PYTHON, "-m", "assistant", "lsp", "--model", str(default_model)]) as client:
+        client.initialize(maxTokens=24)
+        uri = client.open(text, "circle.py")
+        answer = client.answer(client.inline(uri, 5, 11), wait=300)  # the model has to be loaded first
+        [found] = [item["insertText"] for item in answer["result"]["items"]]
+        assert "math.pi" in found and "radius" in found
+        ast.parse(text.replace("    return \n", f"    return {found}\n"))
+        client.edit(uri, insertion(5, 11, "math"))
+        passes = client.stats()["passes"]
+        assert client.texts(uri, 5, 15) == [found.removeprefix("math")]
+        assert client.stats()["passes"] == passes
+        assert client.close() == 0
