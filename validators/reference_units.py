@@ -6,12 +6,13 @@ import re
 
 from validators.contracts import Unit
 from validators.reference_judge import judge
-from validators.reference_lines import scan
-from validators.reference_outline import Outline, columns, split
+from validators.reference_lines import Scan, scan
+from validators.reference_outline import Level, Outline, columns, split
 
 _DEF = re.compile(r"(?:async[ \t\f]+)?def\b")
 _CONTINUES = ("elif", "else", "except", "finally")
-_ENDS = re.compile(r"[,;:)\]}=\r\n#]")
+_ASSIGNS = re.compile(r"(?<![=<>!:])=\Z")
+_ENDS = re.compile(r"[,;:)\]}\r\n]")
 
 
 def unit_end(outline: Outline, line: str, text: str, unit: Unit) -> bool:
@@ -26,7 +27,7 @@ def unit_end(outline: Outline, line: str, text: str, unit: Unit) -> bool:
         return _expression_end(line, text)
     owner: tuple[int, int] | None = None
     if unit == "function":
-        owner = max((level.width for level in outline.levels if _is_def(level.statement)), default=None)
+        owner = max((level.width for level in _around(outline, line) if _is_def(level.statement)), default=None)
     rest, first = line + text, True
     while True:
         found = scan(rest)
@@ -50,6 +51,16 @@ def unit_end(outline: Outline, line: str, text: str, unit: Unit) -> bool:
         if found.end < 0:
             return False
         rest = rest[found.end :]
+
+
+def _around(outline: Outline, line: str) -> tuple[Level, ...]:
+    """The statements whose blocks the open line is in. While it is blank: those whose blocks are open."""
+    indentation, code = split(line)
+    if code:
+        return tuple(level for level in outline.levels if level.width < columns(indentation))
+    *outer, last = (None, *outline.levels)
+    opened = last is not None and _opens_block(last.statement.rstrip("\n").split("\n")[-1].strip())
+    return tuple(level for level in (*outer, last if opened else None) if level is not None)
 
 
 def _is_def(statement: str) -> bool:
@@ -82,14 +93,20 @@ def _semicolon(logical: str, begin: int) -> bool:
 
 def _expression_end(line: str, text: str) -> bool:
     """Is there a character in `text` that closes a bracket of `line`, or separates, outside what `text` opened?"""
-    depth = len(scan(line).stack)
+    depth = _depth(scan(line))
     for at, character in enumerate(text):
-        if not _ENDS.match(character):
+        assigned = at > 0 and character != "=" and _ASSIGNS.search(text[:at]) is not None
+        if not assigned and not _ENDS.match(character):
             continue
         before, after = scan(line + text[:at]), scan(line + text[: at + 1])
-        if before.end >= 0 or len(after.stack) < depth:
+        if before.end >= 0 or _depth(after) < depth:
             return True
-        inside = before.kind in ("string", "text", "comment") or after.kind in ("string", "text")
-        if len(before.stack) <= depth and not inside and len(after.stack) <= depth:
+        inside = before.kind in ("string", "text", "comment") or (not assigned and after.kind in ("string", "text"))
+        if _depth(before) <= depth and not inside and (assigned or _depth(after) <= depth):
             return bool(text[:at].strip())
     return False
+
+
+def _depth(found: Scan) -> int:
+    """Brackets and replacement fields that are open."""
+    return sum(frame.kind not in ("text", "spec") for frame in found.stack)

@@ -14,7 +14,8 @@ from tests.validators import fuzz
 from tests.validators.corpus import cpython_snippets
 from tests.validators.fuzz_checks import Subject
 from tests.validators.oracle import RUNNING, missing, oracles
-from validators import PythonValidator, ReferenceValidator
+from validators import PythonValidator, ReferenceValidator, Unit
+from validators.reference_lines import scan
 
 available = pytest.mark.parametrize("version", list(oracles()), ids=str)
 writings = pytest.mark.parametrize("writing", list(corpus.WRITINGS))
@@ -129,3 +130,28 @@ def test_middles_may_come_in_any_portions(seed: int) -> None:
     whole = validator.check(validator.start(cut.left, cut.right), cut.middle).state
     assert validator.complete(state) and validator.complete(whole)
     assert validator.closing(state) == validator.closing(whole) == ""
+
+
+def test_units_end_where_the_reference_ends_them() -> None:
+    """Behind every character of 60 places in real files; expressions are compared by hand-made cases instead."""
+    rng = random.Random(8)
+    sources = [source for source in corpus.standard_library(40, 8) if len(source.text) < 9_000]
+    ours, slow = _running(), ReferenceValidator()
+    units: tuple[Unit, ...] = ("line", "statement", "block", "function")
+    ends = dict.fromkeys(units, 0)
+    for _ in range(60):
+        text = rng.choice(sources).text
+        begin = rng.randrange(len(text))
+        fast, right = ours.start(text[:begin]), slow.start(text[:begin])
+        if scan(right.line).kind == "comment":
+            continue
+        for at in range(begin, min(len(text), begin + 120)):
+            fast, right = ours.check(fast, text[at]).state, slow.check(right, text[at]).state
+            told = {unit: ours.unit_end(fast, unit) for unit in units}
+            assert told == {unit: slow.unit_end(right, unit) for unit in units}, (
+                text[:begin][-80:],
+                text[begin : at + 1],
+            )
+            for unit in units:
+                ends[unit] += told[unit]
+    assert min(ends.values()) > 50
