@@ -36,7 +36,11 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     """
     from assistant.lsp import serve
 
-    logging.basicConfig(level=log_level.upper(), format="viable: %(levelname)s: %(message)s")
+    stderr = logging.StreamHandler()
+    stderr.setLevel(log_level.upper())
+    logging.basicConfig(level=log_level.upper(), format="viable: %(levelname)s: %(message)s", handlers=[stderr])
+    # The editor's log gets what is worth knowing, however little of it is wanted on stderr.
+    logging.getLogger("assistant").setLevel(logging.DEBUG if log_level == "debug" else logging.INFO)
     if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
         logging.getLogger("pygls").setLevel(logging.ERROR)
     return serve(lambda options, folder: lambda: _open(settings_for(flags, options, folder)))

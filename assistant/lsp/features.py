@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,9 @@ def _register_suggestions(server: Server) -> None:
         automatic = params.context.trigger_kind == types.InlineCompletionTriggerKind.Automatic
         target = server.target(document, params)
         partial = _streaming(server, document, params.position) if server.options.stream else None
+        begin = time.perf_counter()
         suggestions = await server.suggester.suggest(document, target, automatic, partial)
+        server.trace(f"{len(suggestions)} suggestions after {1000 * (time.perf_counter() - begin):.1f} ms")
         return types.InlineCompletionList([_inline(server, document, each) for each in suggestions])
 
     @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=TRIGGERS))

@@ -139,6 +139,11 @@ class Server(LanguageServer):
             types.Position(end.line, document.units(end, self.encoding)),
         )
 
+    def trace(self, message: str) -> None:
+        """Tell a client that follows what the server does (`$/setTrace`)."""
+        if self.protocol.trace != types.TraceValue.Off:
+            self.log_trace(types.LogTraceParams(message))
+
     def stats(self) -> dict[str, Any]:
         """Counters, for the log, the status line and the tests."""
         suggester = self.suggester

@@ -74,6 +74,9 @@ class Suggester:
             if automatic and await overtaken(over, self._pause(gap)):
                 self.counts["superseded"] += 1
                 return []
+            if document.version != version:
+                self.counts["outdated"] += 1
+                return []
         texts = await self._worker.fill(wanted, partial)
         self._keep(wanted, texts)
         if document.version != version:

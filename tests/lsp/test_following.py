@@ -152,3 +152,14 @@ def test_blank_lines_are_not_doubled_where_the_file_has_a_line_end(client: Clien
     uri = client.open('#> "a = 1\\n\\n"\n\n#> "b = 2\\n"\n', "tidy.py")
     assert client.texts(uri, 1, 0) == ["a = 1"]
     assert client.texts(uri, 3, 0) == ["b = 2\n"]
+
+
+def test_a_client_that_follows_is_told(client: Client) -> None:
+    client.notify("$/setTrace", {"value": "messages"})
+    uri = client.open('#> "x = 1"\n', "trace.py")
+    assert client.texts(uri, 1, 0) == ["x = 1"]
+    assert client.note("$/logTrace")["params"]["message"].startswith("1 suggestions after ")
+    client.notify("$/setTrace", {"value": "off"})
+    assert client.texts(uri, 1, 0) == ["x = 1"]
+    client.stats()
+    assert not [note for note in client.notes if note["method"] == "$/logTrace"]
