@@ -14,6 +14,7 @@ from assistant.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from assistant.lsp.options import Options
+    from assistant.lsp.progress import Report
     from assistant.session import Session
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -43,7 +44,7 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     logging.getLogger("assistant").setLevel(logging.DEBUG if log_level == "debug" else logging.INFO)
     if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
         logging.getLogger("pygls").setLevel(logging.ERROR)
-    return serve(lambda options, folder: lambda: _open(settings_for(flags, options, folder)))
+    return serve(lambda options, folder, report: lambda: _open(settings_for(flags, options, folder), report))
 
 
 def settings_for(flags: Flags, options: Options, folder: Path) -> Settings:
@@ -52,7 +53,11 @@ def settings_for(flags: Flags, options: Options, folder: Path) -> Settings:
     return load_settings(folder, **values)
 
 
-def _open(settings: Settings) -> Session:
-    from assistant.session import open_session  # imports torch; runs in the worker's thread
+def _open(settings: Settings, report: Report) -> Session:
+    """In the worker's thread: importing torch takes longer than an editor waits for `initialize`."""
+    from assistant import store
+    from assistant.lsp.progress import EditorReporter
+    from assistant.session import open_session
 
+    store.resolve(settings.model, offline=settings.offline, report=EditorReporter(report))
     return open_session(settings)

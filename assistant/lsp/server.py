@@ -19,6 +19,7 @@ from assistant.lsp.accept import Accepted
 from assistant.lsp.documents import CLOSED, Document, Place
 from assistant.lsp.options import Options
 from assistant.lsp.positions import Encoding, to_units
+from assistant.lsp.progress import Report
 from assistant.lsp.protocol import Protocol
 from assistant.lsp.stops import next_stop
 from assistant.lsp.suggest import Suggester, Suggestion, Target
@@ -26,8 +27,9 @@ from assistant.lsp.worker import Fills, State, Worker
 
 log = logging.getLogger(__name__)
 
-Opener = Callable[[Options, Path], Callable[[], Fills]]
-"""From the editor's options and the workspace's folder to what opens a session; the latter runs in the worker."""
+Opener = Callable[[Options, Path, Report], Callable[[], Fills]]
+"""From the editor's options and the workspace's folder to what opens a session. The latter runs in the worker's thread
+and may report how far it has come."""
 
 
 class Server(LanguageServer):
@@ -46,6 +48,8 @@ class Server(LanguageServer):
         self._opener = opener
         self._loads = 0
         self._settled = asyncio.Event()
+        self._bars: set[str] = set()
+        """Tokens of the progress bars that the client shows."""
 
     @property
     def options(self) -> Options:
@@ -66,21 +70,34 @@ class Server(LanguageServer):
     async def load(self) -> None:
         """Open a session behind everything else, and show that it is being done."""
         self._loads += 1
+        token = f"viable/load/{self._loads}"
         self._settled = settled = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def report(message: str, percentage: int | None) -> None:
+            loop.call_soon_threadsafe(self._report, token, message, percentage)
+
         folder = to_fs_path(self.workspace.root_uri) if self.workspace.root_uri else None
-        self.worker.start(self._opener(self.options, Path(folder or ".")))
+        self.worker.start(self._opener(self.options, Path(folder or "."), report))
         self._state_changed("loading", "loading the model")
         if not _can_show_progress(self.client_capabilities):
             return
-        token = f"viable/load/{self._loads}"
         try:
             await self.work_done_progress.create_async(token)
         except JsonRpcException as error:
             log.info("the client shows no progress: %s", error)
             return
-        self.work_done_progress.begin(token, types.WorkDoneProgressBegin("Viable", message="loading the model"))
+        begin = types.WorkDoneProgressBegin("Viable", message="loading the model", percentage=0)
+        self.work_done_progress.begin(token, begin)
+        self._bars.add(token)
         await settled.wait()
+        self._bars.discard(token)
         self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=self.worker.state))
+
+    def _report(self, token: str, message: str, percentage: int | None) -> None:
+        log.debug("%s", message)
+        if token in self._bars:
+            self.work_done_progress.report(token, types.WorkDoneProgressReport(message=message, percentage=percentage))
 
     async def configure(self, options: Options) -> None:
         """Take new options; another model means another session."""

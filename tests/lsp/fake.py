@@ -22,6 +22,7 @@ from assistant.errors import ViableError
 from assistant.judge import refusal
 from assistant.lsp import serve
 from assistant.lsp.options import Options
+from assistant.lsp.progress import EditorReporter, Report
 from assistant.lsp.worker import Halt
 
 DEFAULT = "total = 1 + 2"
@@ -98,9 +99,12 @@ def script(request: Request) -> str:
     return str(texts[min(request.seed or 0, len(texts) - 1)])
 
 
-def opener(options: Options, folder: Path) -> FakeSession:
-    """Opens a session as slowly, or as badly, as the environment says."""
-    time.sleep(float(os.environ.get("FAKE_LOAD_MS", "0")) / 1000)
+def opener(options: Options, folder: Path, report: Report) -> FakeSession:
+    """Opens a session as slowly, or as badly, as the environment says; the meter runs while it does."""
+    with EditorReporter(report).meter("fake.gguf", 2000) as meter:
+        for position in (0, 5, 1000, 1001, 2000):
+            meter.at(position)
+            time.sleep(float(os.environ.get("FAKE_LOAD_MS", "0")) / 5000)
     if options.model == "missing":
         raise ViableError("no such model: missing")
     print("a library that writes to stdout must not reach the client", flush=True)
@@ -108,4 +112,4 @@ def opener(options: Options, folder: Path) -> FakeSession:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(lambda options, folder: lambda: opener(options, folder)))
+    sys.exit(serve(lambda *given: lambda: opener(*given)))

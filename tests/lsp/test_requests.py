@@ -50,8 +50,13 @@ def test_initialize_is_answered_before_the_model_is_there_and_requests_wait_for_
         uri = client.open(asking("x = 1"))
         assert client.texts(uri, 1, 0) == ["x = 1"]
         assert client.note("window/workDoneProgress/create")["params"]["token"] == "viable/load/1"
-        kinds = [client.note("$/progress")["params"]["value"]["kind"] for _ in range(2)]
-        assert kinds == ["begin", "end"]
+        values = [client.note("$/progress")["params"]["value"]]
+        while values[-1]["kind"] != "end":
+            values.append(client.note("$/progress")["params"]["value"])
+        assert values[0]["kind"] == "begin"
+        reported = [(value["message"], value["percentage"]) for value in values[1:-1]]
+        # The bar appears when the client has agreed to it; what was before is not told again.
+        assert reported == [("fake.gguf (2.0 kB)", percent) for percent in (0, 50, 100)][-len(reported) :]
         assert client.close() == 0
 
 
