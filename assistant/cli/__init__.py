@@ -15,7 +15,8 @@ SUMMARIES = {
     "validate": "Say where Python files stop being valid.",
     "models": "List, fetch, check and remove models.",
     "train": "Train the gap-filling adapter and the multi-token modules.",
-    "bench": "Measure what this project claims.",
+    "eval": "Measure how good the answers are.",
+    "bench": "Measure speed and exactness.",
 }
 
 

@@ -1,0 +1,81 @@
+"""Gap-filling as it is served: what comes out of a session, validator, cutting and all, on files not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from assistant.completion import Completion, Request
+from assistant.document import Gap
+from assistant.eval.fim import parses
+from assistant.session import Session
+from model.train.gaps import Cut
+
+
+@dataclass(frozen=True)
+class Served:
+    """What came of the gaps of one shape. Shares are 0 to 1."""
+
+    shape: str
+    gaps: int
+    parses: float
+    """`ast.parse` accepts the file with the answer in the gap, which is nothing where nothing was answered."""
+    answered: float
+    """The answer is not empty."""
+    exact: float
+    """The answer is the text that was cut out."""
+    exact_but_blanks: float
+    """The same, white space at both ends aside."""
+    closed: float
+    """Decoding ended by itself or at the right-hand text, not at a limit."""
+    tokens_per_pass: float
+    refused: int
+    """Tokens that the model preferred and the validator refused."""
+    ms: float
+    """Median milliseconds of a request."""
+
+
+def serve(
+    session: Session, cuts: Sequence[Cut], max_tokens: int, progress: Callable[[], None] = lambda: None
+) -> tuple[list[Served], list[Completion]]:
+    """A result per shape, and the completions in the order of `cuts`."""
+    completions = []
+    for cut in cuts:
+        completions.append(session.complete(Request(Gap(cut.prefix, cut.suffix), max_tokens=max_tokens)))
+        progress()
+    shapes = dict.fromkeys(cut.shape for cut in cuts)
+    pairs = list(zip(cuts, completions, strict=True))
+    return [_result(shape, [pair for pair in pairs if pair[0].shape == shape]) for shape in shapes], completions
+
+
+def _result(shape: str, pairs: Sequence[tuple[Cut, Completion]]) -> Served:
+    def share(holds: Callable[[Cut, Completion], bool]) -> float:
+        return round(sum(holds(cut, completion) for cut, completion in pairs) / len(pairs), 4)
+
+    passes = sum(completion.passes for _, completion in pairs)
+    return Served(
+        shape=shape,
+        gaps=len(pairs),
+        parses=share(lambda cut, found: parses(cut.prefix + found.text + cut.suffix)),
+        answered=share(lambda cut, found: bool(found.text)),
+        exact=share(lambda cut, found: found.text == cut.middle),
+        exact_but_blanks=share(lambda cut, found: found.text.strip() == cut.middle.strip()),
+        closed=share(lambda cut, found: found.finish_reason in ("end", "closed")),
+        tokens_per_pass=round(sum(completion.tokens for _, completion in pairs) / max(passes, 1), 3),
+        refused=sum(completion.avoided for _, completion in pairs),
+        ms=round(median(completion.ms_total for _, completion in pairs), 1),
+    )
+
+
+def table(results: Sequence[Served]) -> str:
+    """For people."""
+    columns = ("gaps", "parses", "answered", "exact", "stripped", "closed", "tok/pass", "refused", "ms")
+    lines = [f"{'gap':12}" + "".join(f"{name:>10}" for name in columns)]
+    for result in results:
+        values = asdict(result)
+        cells = [f"{values['gaps']}"]
+        cells += [f"{100 * values[key]:.1f}%" for key in ("parses", "answered", "exact", "exact_but_blanks", "closed")]
+        cells += [f"{result.tokens_per_pass:.2f}", f"{result.refused}", f"{result.ms:.0f}"]
+        lines.append(f"{result.shape:12}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)

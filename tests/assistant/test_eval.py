@@ -1,0 +1,60 @@
+"""The evaluation of gap-filling counts what it says it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from assistant.completion import Completion, Request
+from assistant.eval.served import serve, table
+from model.train.gaps import Cut
+
+
+def completion(text: str, reason: str) -> Completion:
+    return Completion(
+        text=text,
+        valid=True,
+        finish_reason=reason,
+        reason=None,
+        tokens=6,
+        passes=3,
+        drafted=4,
+        accepted=3,
+        fallbacks=1,
+        avoided=2,
+        prompt_tokens=9,
+        ms_first=1.0,
+        ms_total=5.0,
+        tokens_per_second=3.0,
+        model="fake",
+        device="cpu",
+    )
+
+
+class FakeSession:
+    """Answers in order."""
+
+    def __init__(self, *answers: Completion) -> None:
+        self.answers: Iterator[Completion] = iter(answers)
+        self.asked: list[Request] = []
+
+    def complete(self, request: Request) -> Completion:
+        self.asked.append(request)
+        return next(self.answers)
+
+
+def test_shares_are_of_the_gaps_of_each_shape() -> None:
+    cuts = [
+        Cut("x = ", "1", "", "\ny = 2\n", "line end"),
+        Cut("x = ", "1", "", "\ny = 2\n", "line end"),
+        Cut("x = ", "f(", "", ")\n", "span"),
+    ]
+    session = FakeSession(completion("1", "end"), completion("", "length"), completion(" 1 + (", "closed"))
+    done: list[int] = []
+    results, completions = serve(session, cuts, 32, lambda: done.append(1))
+    ends, spans = results
+    assert len(completions) == len(done) == 3
+    assert [request.max_tokens for request in session.asked] == [32] * 3
+    assert (ends.gaps, ends.parses, ends.answered, ends.exact, ends.closed) == (2, 0.5, 0.5, 0.5, 0.5)
+    assert (spans.gaps, spans.parses, spans.exact) == (1, 1.0, 0.0)
+    assert (ends.tokens_per_pass, ends.refused, ends.ms) == (2.0, 4, 5.0)
+    assert len(table(results).splitlines()) == 3
