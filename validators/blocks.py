@@ -53,7 +53,7 @@ class Block:
         self.parent = parent
         self.opener = opener
         self.depth: int = parent.depth + 1 if parent else 0
-        self._after: dict[str, Block] = {}
+        self._after: dict[str, Block] = {f"{context}/{body}": self}
         self._inner: dict[tuple[int, int, str], Block] = {}
 
     def after(self, outcome: str) -> Block | None:
@@ -112,16 +112,16 @@ class Block:
                 return None, block.missing()
             block = block.parent
         if column < block.column:
-            return block.outer(column, tabbed), _UNMATCHED
+            return block.outer(column, tabbed)
         if column != block.column:
             return None, _UNMATCHED
         if tabbed != block.tabbed:
             return None, "inconsistent use of tabs and spaces in indentation"
         return block, ""
 
-    def outer(self, column: int, tabbed: int) -> Block | None:
+    def outer(self, column: int, tabbed: int) -> tuple[Block | None, str]:
         """The block around the outermost one, for a line that stands further left; a module has none."""
-        return None
+        return None, _UNMATCHED
 
     def recovered(self, column: int, tabbed: int) -> Block:
         """The block in which a line with this indentation is taken to stand behind a broken line."""
@@ -157,12 +157,17 @@ class Tail(Block):
 
     __slots__ = ()
 
-    def outer(self, column: int, tabbed: int) -> Block | None:
-        key = (column, tabbed, "")
+    def outer(self, column: int, tabbed: int) -> tuple[Block | None, str]:
+        context = "broken"
+        if self.context in REQUIRED:
+            if self.column != UNKNOWN:
+                return None, self.missing()
+            context = self.context  # the first line with a column stands beside what was begun before
+        key = (column, tabbed, context)
         found = self._inner.get(key)
         if found is None:
-            found = self._inner[key] = Tail(column, tabbed, "broken", "", None)
-        return found
+            found = self._inner[key] = Tail(column, tabbed, context, "", None)
+        return found, ""
 
 
 def tail() -> Block:

@@ -28,10 +28,22 @@ class Frame:
 
     ``level``: frames around it; ``depth``: open brackets as CPython counts them; ``strings``: f-strings that are open;
     ``fields``: replacement fields open in the innermost f-string; ``kind``: that f-string; ``closed``: characters that
-    enclosing f-strings keep out of expressions (before 3.12).
+    enclosing f-strings keep out of expressions (before 3.12); ``keywords`` and ``word``: see ``naming`` (3.8 alone).
     """
 
-    __slots__ = ("children", "closed", "depth", "fields", "kind", "level", "opener", "parent", "strings")
+    __slots__ = (
+        "children",
+        "closed",
+        "depth",
+        "fields",
+        "keywords",
+        "kind",
+        "level",
+        "opener",
+        "parent",
+        "strings",
+        "word",
+    )
 
     def __init__(
         self,
@@ -51,7 +63,9 @@ class Frame:
         self.strings = strings
         self.fields = fields
         self.closed = closed
-        self.children: dict[tuple[str, StringKind | None], Frame] = {}
+        self.keywords: frozenset[str] = frozenset()
+        self.word = ""
+        self.children: dict[tuple[object, ...], Frame] = {}
 
     def push(self, opener: str, kind: StringKind | None, nested: bool) -> Frame:
         """The frame inside this one. ``nested``: f-strings are part of the token stream (3.12 and later)."""
@@ -73,6 +87,17 @@ class Frame:
         frame = Frame(opener, self, inner, depth, strings, fields, closed)
         self.children[key] = frame
         return frame
+
+    def naming(self, keywords: frozenset[str], word: str) -> Frame:
+        """This frame with these names given as keyword arguments, and ``word`` perhaps to become one."""
+        assert self.parent is not None
+        key = (self.opener, keywords, word)
+        found = self.parent.children.get(key)
+        if found is None:
+            found = Frame(self.opener, self.parent, self.kind, self.depth, self.strings, self.fields, self.closed)
+            found.keywords, found.word = keywords, word
+            self.parent.children[key] = found
+        return found
 
     def behind_field(self, nested: bool) -> Frame:
         """This frame once a replacement field in it has ended."""

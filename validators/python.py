@@ -17,11 +17,18 @@ from validators.units import Units
 
 __all__ = ["PythonValidator", "State"]
 
+_MOST_STATES = 100_000  # interned, before the table is dropped
 _MOST_RIGHTS = 16  # right-hand texts whose memos are kept
 
 
+VERSIONS = tuple((3, minor) for minor in range(8, 15))
+
+
 class State:
-    """A place in a text. Compare with ``is``: the same place in the same text is the same object."""
+    """A place between two texts, and what units have been closed on the way to it. A value: equal ones are one object.
+
+    ``line`` and ``block`` alone say what may follow.
+    """
 
     __slots__ = ("block", "line", "problems", "right", "units")
 
@@ -34,8 +41,21 @@ class State:
 
 
 class PythonValidator:
+    """Says character by character how much of a text can still become a program that ``ast.parse`` accepts.
+
+    ``version``: of the Python that is to run the program, (3, 8) to (3, 14), whatever interpreter runs the validator;
+    None stands for the running one. ``level``: "syntax" is what ``ast.parse`` refuses.
+
+    Cost: one pass over the text that is new. A token that has been seen in the same place of a statement is one
+    look-up. Raises ValueError for a version or a level that it does not know.
+    """
+
     def __init__(self, version: tuple[int, int] | None = None, level: str = "syntax") -> None:
         self.version = version or (sys.version_info[0], sys.version_info[1])
+        if self.version not in VERSIONS:
+            raise ValueError(f"the validator knows Python 3.8 to 3.14, not {self.version!r}")
+        if level != "syntax":
+            raise ValueError(f"the level is 'syntax', not {level!r}")
         self.machine = Machine(self.version)
         self.scanner = Scanner(self.machine)
         self.root = root()
@@ -47,12 +67,13 @@ class PythonValidator:
         key = (line, block, right, problems, units)
         state = self._states.get(key)
         if state is None:
-            if len(self._states) > 100_000:
+            if len(self._states) > _MOST_STATES:
                 self._states.clear()
             state = self._states[key] = State(line, block, right, problems, units)
         return state
 
     def start(self, prefix: str, suffix: str = "") -> State:
+        """The state between ``prefix`` and ``suffix``. Broken parts are left out; ``problems`` says where they are."""
         line, block, problems = read(self.scanner, self.root, prefix)
         if suffix:
             usable, problem = Reader(self.scanner, suffix).read(line)
@@ -68,20 +89,25 @@ class PythonValidator:
         return right
 
     def problems(self, state: State) -> tuple[Problem, ...]:
+        """Where the texts given to ``start`` are broken."""
         return state.problems
 
     def check(self, state: State, text: str) -> Verdict[State]:
+        """How much of ``text`` may follow; it is refused at the first character after which nothing can."""
         accepted, line, reason, marks, block = self.scanner.read(state.line, state.block, text)
         units = state.units.after(text[:accepted], marks)
         return Verdict(accepted, self._state(line, block or state.block, state.right, state.problems, units), reason)
 
     def complete(self, state: State) -> bool:
+        """Does left text + accepted text + right text parse as it stands, apart from the broken parts?"""
         return state.right.complete(state.line, state.block)
 
     def closing(self, state: State) -> str | None:
+        """A short text after which ``complete`` holds; None where none is found."""
         if not state.right.text:
             return self._closer.ending(state.line, state.block)
         return close_gap(self.scanner, self._closer, state.right, state.line, state.block)
 
     def unit_end(self, state: State, unit: Unit) -> bool:
+        """Is the unit that was open at ``start`` closed here?"""
         return unit in state.units.closed

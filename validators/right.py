@@ -151,6 +151,11 @@ class Reader:
     def _joints(self, text: str) -> Iterator[str]:
         """Beginnings of tokens that the text may go on with."""
         word = _WORD.match(text)
+        begun = word[0] if word else ""
+        if text[len(begun) : len(begun) + 1] in ("'", '"'):  # a string whose prefix began before the text
+            for prefix in self._scanner.words.prefixes:
+                if prefix.islower() and prefix.endswith(begun.lower()) and len(prefix) > len(begun):
+                    yield prefix[: len(prefix) - len(begun)]
         if word is None:
             for sign in self._scanner.words.operators:
                 for cut in range(1, len(sign)):

@@ -7,6 +7,7 @@ as ``Line.part``, together with the question whether the parser has a use for an
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from validators.blocks import Block
 from validators.layout import FRESH, NAME_CHARACTERS, LayoutScanner
@@ -37,6 +38,8 @@ class Scanner(LayoutScanner):
         super().__init__(machine)
         version = machine.rules.version
         self.words = Words(machine)
+        self.characters = 0  # read so far, unfinished tokens again each time
+        self.characters_known = 0  # of texts that had been read in the same place before
         self._lines: dict[tuple[int, Node | None, Frame, str, object], Line] = {}
         prefixes = "|".join(sorted({p.lower() for p in self.words.prefixes}, key=len, reverse=True))
         signs = sorted(self.words.operators, key=len, reverse=True)
@@ -45,6 +48,7 @@ class Scanner(LayoutScanner):
             rf"|(\.?[0-9])|({'|'.join(map(re.escape, signs))}|!)|(\r\n?|\n)|(\#)|(\\))?"
         ).match
         self._growing = {sign for sign in (*signs, "!", "..") if self._grows(sign)}
+        self._repeats = version == (3, 8)  # its parser refuses repeated keyword arguments; later the compiler does
         self._checked = version >= (3, 10)
         self._real, self._imaginary = machine.terminal("NUMBER"), machine.terminal("IMAGINARY")
         self._conversion_done = machine.terminal("CONVERSION")
@@ -53,6 +57,15 @@ class Scanner(LayoutScanner):
             self._start, self._code, self._string, self._literal, self._comment, self._conversion, self._skip,
         )  # fmt: skip
         self.start_line = self.line(START, None, self.top, "", FRESH)
+
+    def _is_keyword(self, node: Node) -> bool:
+        """Whether a '=' behind a name makes it a keyword argument."""
+        rules = self.machine.rules
+        return any(rules.rule_of[q] == "arguments" and "'='" in rules.edges[q] for q, _ in node.items)
+
+    def _is_argument(self, node: Node) -> bool:
+        """Whether a '=' has made a name a keyword argument."""
+        return all(self.machine.rules.rule_of[q] == "arguments" for q, _ in node.items)
 
     def _grows(self, sign: str) -> bool:
         return sign in ("!", ".", "..") or any(o != sign and o.startswith(sign) for o in self.words.operators)
@@ -75,6 +88,7 @@ class Scanner(LayoutScanner):
         """As ``run``, with what units were separated; the block is None where it has not changed."""
         known = line.memo.get(text)
         if known is not None:
+            self.characters_known += len(text)
             return known
         stop = None
         whole = text
@@ -109,6 +123,7 @@ class Scanner(LayoutScanner):
         handlers = self.handlers
         while not scan.refused and scan.pos < len(scan.text) and not (once and scan.began):
             handlers[scan.kind](scan)
+        self.characters += scan.pos
         return scan
 
     def _conversion(self, scan: Scan) -> None:
@@ -154,6 +169,12 @@ class Scanner(LayoutScanner):
                     self._pend(scan, node, frame, begin, word if word in self.words.starts else "zz")
                     return
                 after = machine.step(node, terminals.get(word, name))
+                if self._repeats and after is not None and frame.opener == "(" and self._is_keyword(after):
+                    word = unicodedata.normalize("NFKC", word)
+                    if word in frame.keywords and machine.accepts(after) == 1 << operators["="]:
+                        scan.refuse(end, f"keyword argument repeated: {word}")
+                        return
+                    frame = frame.naming(frame.keywords, word)
             elif group == _SIGN:
                 sign = text[begin:end]
                 if frame.opener == "r" and sign[0] in ":}!" and sign != "!=" and (sign != "!" or end < size):
@@ -167,6 +188,8 @@ class Scanner(LayoutScanner):
                     return
                 after = machine.step(node, operators[sign]) if sign != "!" else None
                 if after is not None:
+                    if self._repeats and sign == "=" and frame.word and self._is_argument(after):
+                        frame = frame.naming(frame.keywords | {frame.word}, "")
                     if sign in _SEPARATORS:
                         scan.separate(sign, frame.level, begin)
                     if sign in "([{":

@@ -1,0 +1,104 @@
+"""Numbers and escapes against a definition that tries every ending."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validators.literals import NUMBER_RUN, escape, finish_escape, number_end, shorten, string_kind
+
+
+def is_number(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = ast.parse(text, mode="eval").body
+        except SyntaxError:
+            return False
+    return (
+        isinstance(value, ast.Constant) and isinstance(value.value, (int, float, complex)) and text[0] in "0123456789."
+    )
+
+
+@given(st.text("01789abefjoxEJOX_.+-", min_size=1, max_size=7))
+def test_the_run_is_the_longest_text_that_can_become_a_number(text: str) -> None:
+    match = NUMBER_RUN.match(text)
+    endings = ("", "0", "1", ".0", "0j", "j", "e0", "00")
+    viable = 0
+    while viable < len(text) and any(is_number(text[: viable + 1] + ending) for ending in endings):
+        viable += 1
+    found = len(match[0]) if match else 0
+    if text[0] != ".":  # a lone '.' begins a number too, but the scanner has its own word on dots
+        assert found == viable
+
+
+@given(st.text("0189abefjoxEJ_.+-", min_size=1, max_size=7))
+def test_where_a_number_ends_it_is_one(text: str) -> None:
+    match = NUMBER_RUN.match(text)
+    if match is None or not match[0]:
+        return
+    length = number_end(match[0])
+    if length < 0:
+        assert not is_number(match[0])
+    else:
+        assert is_number(match[0][:length])
+
+
+def test_long_numbers_are_shortened_without_changing_what_they_can_become() -> None:
+    assert shorten("1" * 100) == "1" * 100  # the digits of an integer count: 4,300 at most
+    assert len(shorten("1" * 9000)) == 4301
+    assert number_end("1" * 4300) == 4300 and number_end("1" * 4301) == -1
+    assert number_end("1" * 4301 + ".5") == 4303
+    assert len(shorten("0x" + "f" * 5000)) < 20
+    assert len(shorten("1." + "5" * 5000)) < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "done"),
+    [
+        (r"\n", 2, True),
+        ("\\", 1, False),
+        (r"\x4", 3, False),
+        (r"\x4g", 3, False),
+        (r"\x41", 4, True),
+        (r"\u12", 4, False),
+        (r"\U0010", 6, False),
+        (r"\U0011", 5, False),
+        (r"\U00110000", 5, False),
+        (r"\N", 2, False),
+        (r"\N{DASH}", 7, False),
+        (r"\N{EM DASH}", 11, True),
+        (r"\N{LF}", 6, True),  # an alias
+        (r"\N{KEYCAP DIGIT ONE}", 19, False),  # a named sequence
+        (r"\N{EM_", 5, False),
+        ("\\\r", 2, False),
+        ("\\\r\n", 3, True),
+        ("\\\rx", 2, True),
+    ],
+)
+def test_escapes(text: str, length: int, done: bool) -> None:
+    assert escape(string_kind("", "'", False), text) == (length, done)
+
+
+def test_escapes_of_other_strings() -> None:
+    assert escape(string_kind("r", "'", False), r"\x") == (2, True)
+    assert escape(string_kind("b", "'", False), r"\u") == (2, True)
+    assert escape(string_kind("b", "'", False), r"\xg") == (2, False)
+    assert escape(string_kind("rb", "'", False), "\\é") == (1, False)
+
+
+@given(
+    st.sampled_from(["\\", r"\x", r"\x4", r"\u00", r"\U0010", r"\N", r"\N{", r"\N{EM D", r"\N{latin small letter a w"])
+)
+def test_escapes_can_be_finished(part: str) -> None:
+    rest = finish_escape(part)
+    assert rest is not None
+    assert escape(string_kind("", "'", False), part + rest) == (len(part + rest), True)
+
+
+def test_a_name_that_no_character_has_is_not_finished() -> None:
+    assert finish_escape(r"\N{NO CHARACTER IS CALLED SO") is None
