@@ -16,10 +16,11 @@ from assistant.errors import UsageProblem
 from assistant.examine import Finding, examine, read_source
 from assistant.paths import expanded
 from assistant.progress import Progress
-from validators import ReferenceValidator
+from validators import PythonValidator
 from validators.contracts import Validator
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+VERSIONS = tuple(f"3.{minor}" for minor in range(8, 15))
 STDIN = "-"
 
 
@@ -67,9 +68,9 @@ def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
 
 
 def _validator(version: str) -> Validator[Any]:
-    if version != RUNNING:
-        raise UsageProblem(f"--version {version} is not known: this is Python {RUNNING}")
-    return ReferenceValidator()
+    if version not in VERSIONS:
+        raise UsageProblem(f"--version takes one of {', '.join(VERSIONS)}, not {version!r}")
+    return PythonValidator(version=(3, int(version.removeprefix("3."))))
 
 
 def _examine(name: str, validator: Validator[Any], *, running: bool) -> Finding | None:
