@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,8 +197,27 @@ _SCALINGS: dict[str, Callable[[_Reader, float, int], tuple[float, ...] | None]] 
 }
 
 
-def from_gguf(metadata: Mapping[str, Any], vocab_size: int, tied_head: bool, biases: _Biases,
-              factors: tuple[float, ...] | None) -> ModelConfig:  # fmt: skip
+@dataclass(frozen=True)
+class Biases:
+    """Which projections of a GGUF checkpoint have one: only its tensor table tells."""
+
+    qkv: bool
+    out: bool
+    feed_forward: bool
+
+    @classmethod
+    def among(cls, names: Container[str]) -> Biases:
+        """Judged by the tensors of the first block."""
+        return cls("blk.0.attn_q.bias" in names, "blk.0.attn_output.bias" in names, "blk.0.ffn_down.bias" in names)
+
+
+def from_gguf(
+    metadata: Mapping[str, Any],
+    vocab_size: int,
+    tied_head: bool,
+    biases: Biases,
+    factors: tuple[float, ...] | None,
+) -> ModelConfig:
     """A ModelConfig from GGUF metadata and what only the tensor table tells.
 
     vocab_size: rows of the embedding. biases: which projections have one. factors: the table
@@ -210,6 +229,8 @@ def from_gguf(metadata: Mapping[str, Any], vocab_size: int, tied_head: bool, bia
     width, heads = read.integer(f"{name}.embedding_length"), read.integer(f"{name}.attention.head_count")
     head_width = read.integer(f"{name}.attention.key_length", width // heads if heads > 0 else 0)
     rope_width = read.integer(f"{name}.rope.dimension_count", head_width)
+    if defaults.gguf_rotary_interleaved and rope_width != head_width:
+        raise UnsupportedModel(f"rotary width {rope_width} in heads of width {head_width} is not supported for {name}")
     theta = read.number(f"{name}.rope.freq_base", defaults.theta)
     kind = read.get(f"{name}.rope.scaling.type", str, "none")
     if kind == "linear" and factors is None:
@@ -233,22 +254,6 @@ def from_gguf(metadata: Mapping[str, Any], vocab_size: int, tied_head: bool, bia
         out_bias=biases.out,
         feed_forward_bias=biases.feed_forward,
         name=read.get("general.name", str, ""),
-    )
-
-
-@dataclass(frozen=True)
-class _Biases:
-    qkv: bool
-    out: bool
-    feed_forward: bool
-
-
-def biases_among(names: set[str]) -> _Biases:
-    """Which biases a GGUF tensor table holds, judged by its first block."""
-    return _Biases(
-        qkv="blk.0.attn_q.bias" in names,
-        out="blk.0.attn_output.bias" in names,
-        feed_forward="blk.0.ffn_down.bias" in names,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from model.config import FAMILIES, ModelConfig, biases_among, from_config_json, from_gguf
+from model.config import FAMILIES, Biases, ModelConfig, from_config_json, from_gguf
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
 from model.loaders import ggml, names
 from model.loaders.gguf import GGUF
@@ -64,7 +64,7 @@ class GGUFSource:
             self.file.metadata,
             vocab_size=self.shape("token_embd.weight")[0],
             tied_head="output.weight" not in tensors,
-            biases=biases_among(set(tensors)),
+            biases=Biases.among(tensors),
             factors=factors,
         )
         self.table = names.GGUF
