@@ -88,7 +88,7 @@ def shrink(text: str, fails: Callable[[str], bool], seconds: float = SHRINKING_S
 
 def shrunk(subject: Subject, failure: Failure) -> Failure:
     """The same kind of failure with a shorter text. Gaps and states are left as they are."""
-    if failure.suffix or failure.check.startswith(("problems", "true", "other")):
+    if failure.suffix or failure.check.startswith(("problems", "true", "other", "accepted")):
         return failure
     kept = failure
 

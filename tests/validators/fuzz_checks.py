@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,6 +12,11 @@ from tests.validators.oracle import Oracle
 from validators import PythonValidator
 
 Version = tuple[int, int]
+
+
+def _without_mark(text: str, before: str) -> str:
+    """`text` without the byte order marks that would begin the file: those of a left text alone are passed over."""
+    return text if before else text.lstrip("\ufeff")
 
 
 class Failure(NamedTuple):
@@ -47,6 +53,7 @@ class Subject:
         yield from self._closes(text[: rng.randint(0, accepted)])
         if accepted < len(text):
             yield from self._closes(text[:accepted])
+            yield from self._broken(text, accepted)
 
     def agrees(self, text: str) -> Iterator[Failure]:
         """Is it complete exactly if it parses, and viable as far as the reference says?"""
@@ -68,6 +75,7 @@ class Subject:
         validator = self.validator
         state = validator.start(left, right)
         self._count("gaps")
+        yield from self._broken_right(left, true, _without_mark(middle(right), left + true))
         if problems := validator.problems(state):
             yield Failure("problems in a good text", left, right, "none", repr(problems))
             return
@@ -82,7 +90,7 @@ class Subject:
             at = verdict.state
         if not validator.complete(at):
             yield Failure("true middle complete", left + true, right, "complete", "not complete")
-        other = middle(true)
+        other = _without_mark(middle(true), left)
         verdict = validator.check(state, other)
         parses = self.oracle.parse(left + other + right) is None
         complete = verdict.accepted == len(other) and validator.complete(verdict.state)
@@ -149,6 +157,30 @@ class Subject:
             yield Failure("closing", text, "", "some text", "None")
         elif self.oracle.parse(text + closing) is not None:
             yield Failure("closing", text, "", "parses", repr(closing))
+
+    def _broken(self, text: str, accepted: int) -> Iterator[Failure]:
+        """A left text that is refused is stepped over, and the place is named."""
+        state = self.validator.start(text)
+        first = next((problem for problem in self.validator.problems(state) if problem.side == "left"), None)
+        lines = re.split(r"\r\n?|\n", text[:accepted])
+        where = (accepted, len(lines), len(lines[-1]) + 1)
+        self._count("broken left texts")
+        if first is None or (first.offset, first.line, first.column) != where:
+            yield Failure("first problem", text, "", repr(where), repr(first))
+
+    def _broken_right(self, left: str, true: str, right: str) -> Iterator[Failure]:
+        """A spoilt right-hand text counts up to where it is ignored, and no further."""
+        state = self.validator.start(left, right)
+        problems = self.validator.problems(state)
+        kept = min((problem.offset for problem in problems if problem.side == "right"), default=len(right))
+        verdict = self.validator.check(state, true)
+        complete = verdict.accepted == len(true) and self.validator.complete(verdict.state)
+        parses = self.oracle.parse(left + true + right[:kept]) is None
+        self._count("spoilt right-hand texts")
+        self._count("spoilt right-hand texts that are cut", kept < len(right))
+        if complete != parses:
+            got = f"complete {complete}, problems {[problem[:4] for problem in problems]}"
+            yield Failure("other right-hand text", left + true, right, f"up to {kept} parses: {parses}", got)
 
     def _count(self, what: str, condition: bool = True) -> None:
         self.counts[what] = self.counts.get(what, 0) + condition

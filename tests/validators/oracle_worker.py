@@ -43,7 +43,11 @@ def load(package):
     module = types.ModuleType("validators")
     module.__path__ = [package]
     sys.modules["validators"] = module
-    from validators import reference_judge
+    from validators import reference_judge, reference_outline
+
+    if sys.version_info < (3, 10):  # noqa: UP036 (this file alone runs on older interpreters)
+        columns = reference_outline.columns
+        reference_outline.columns = lambda indentation: columns(indentation.split("\\")[0])
 
     if sys.version_info < (3, 11):  # noqa: UP036 (this file alone runs on older interpreters)
         reference_judge.outcome = _outcome_before_311
