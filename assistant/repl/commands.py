@@ -22,6 +22,7 @@ from assistant.repl.options import PER_REQUEST, STOPS, changed
 from assistant.repl.program import Moment, Program
 from assistant.repl.screen import themes
 from assistant.sandbox import run_program
+from assistant.store import resolve
 from assistant.store.catalogue import known
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def model(shell: Shell, argument: str) -> None:
         where = f" on {session.device}" if session else ""
         shell.screen.say(f"{shell.settings.model}{where}; others: {', '.join(known())}, or a path")
         return
+    # Fetching would draw its progress over the prompt.
+    resolve(argument, pull=False)
     shell.reopen(shell.settings.replaced(model=argument))
     shell.screen.say(("note", f"{argument} is being loaded behind the prompt"))
 
@@ -149,11 +152,12 @@ def set_option(shell: Shell, argument: str) -> None:
     settings, options = changed(shell.settings, shell.options, name, value.strip())
     if options.theme != shell.options.theme:
         shell.screen.set_theme(options.theme)
-    shell.options = options
     if settings == shell.settings or name in PER_REQUEST:
         shell.settings = settings
     else:
+        resolve(settings.model, pull=False)
         shell.reopen(settings)
+    shell.options = options
     shell.screen.say(("command", f"{name:<12}"), str(shell.all_settings()[name]))
 
 

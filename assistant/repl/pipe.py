@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from assistant.completion import Request
 from assistant.document import Gap, decode
 from assistant.errors import UsageProblem, ViableError
 from assistant.repl.contracts import Session
 from assistant.repl.turn import Cancel, take_turn
+from assistant.repl.visible import visible
 
 
 def read_program(stream: BinaryIO) -> str:
@@ -19,14 +20,17 @@ def read_program(stream: BinaryIO) -> str:
     return text
 
 
-def continue_once(session: Session, program: str, out: TextIO, *, whole_unit: bool) -> None:
-    """Write `program` as the model continues it. Raises ViableError, with nothing written, if nothing valid came."""
-    cancel = Cancel()
+def continue_once(session: Session, program: str, out: BinaryIO, *, whole_unit: bool) -> None:
+    """Write `program` as the model continues it, in UTF-8; what acts on terminals is spelled out if `out` is one.
+
+    Raises ViableError, with nothing written, if nothing valid came.
+    """
     request = Request(Gap(program, ""))
-    turn = take_turn(session, program, request, cancel, lambda text: None, whole_unit=whole_unit)
+    turn = take_turn(session, program, request, Cancel(), lambda text: None, whole_unit=whole_unit)
     completion = turn.completion
     if not completion.valid:
         raise ViableError(completion.reason or f"no valid continuation was found ({completion.finish_reason})")
     text = program + completion.text
-    out.write(text if text.endswith("\n") else text + "\n")
+    text = text if text.endswith("\n") else text + "\n"
+    out.write((visible(text) if out.isatty() else text).encode())
     out.flush()

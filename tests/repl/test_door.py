@@ -297,6 +297,12 @@ def test_piped_bad_input_is_one_line(tmp_path: Path, source: bytes, code: int, s
     assert said in line
 
 
+def test_without_a_command_it_is_the_repl() -> None:
+    done = subprocess.run([sys.executable, "-m", "assistant"], input=b"\n", capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert b"nothing to continue" in done.stderr
+
+
 def test_piped_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "assistant", "repl", "--model", str(write_tiny_gguf(tmp_path))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:

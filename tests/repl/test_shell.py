@@ -264,11 +264,17 @@ def test_settings_reach_the_request() -> None:
         assert len(b.sessions) == 1, "the session was kept"
 
 
-def test_another_model_is_opened_behind_the_prompt() -> None:
+def test_another_model_is_opened_behind_the_prompt(tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.touch()
     with bench() as b:
-        b.type("/model other", ENTER, "x = 1", ENTER)
-        assert [session.name for session in b.sessions] == [Settings().model, "other"]
+        b.type(f"/model {other}", ENTER, "x = 1", ENTER)
+        assert [session.name for session in b.sessions] == [Settings().model, str(other)]
         assert b.sessions[1].requests
+        assert "unknown model" in b.type("/model nonesuch", ENTER).lower()
+        assert "no such model file" in b.type("/set model no/such.gguf", ENTER)
+        assert b.shell.settings.model == str(other)
+        assert len(b.sessions) == 2
 
 
 def test_save_and_load(tmp_path: Path) -> None:
