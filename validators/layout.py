@@ -99,12 +99,12 @@ class LayoutScanner(StringScanner):
                 scan.kind, scan.node, scan.detail, scan.pos = COMMENT, None, None, at + 1
                 return
             elif character == "\\":
+                if self._resolves and column:
+                    self._resolve(scan, at, column, tabbed)
+                    return
                 end = self._continuation(scan, at)
                 if end < 0:
                     scan.detail = (column, tabbed, held, False)
-                    return
-                if self._resolves and column:
-                    self._resolve(scan, at, column, tabbed)
                     return
                 if held is None and (column or not self._counts_on):
                     held = (column, column if self._counts_on else tabbed)

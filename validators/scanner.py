@@ -58,6 +58,10 @@ class Scanner(LayoutScanner):
         )  # fmt: skip
         self.start_line = self.line(START, None, self.top, "", FRESH)
 
+    def _matters(self, word: str, frame: Frame) -> bool:
+        """Whether the letters of an unfinished name make a difference to what it can become."""
+        return word in self.words.starts or (self._repeats and frame.opener == "(" and len(word) <= _LONGEST_MEMO)
+
     def _is_keyword(self, node: Node) -> bool:
         """Whether a '=' behind a name makes it a keyword argument."""
         rules = self.machine.rules
@@ -166,7 +170,7 @@ class Scanner(LayoutScanner):
                     self._bad_name(scan, node, frame, begin, word)
                     return
                 if end == size:
-                    self._pend(scan, node, frame, begin, word if word in self.words.starts else "zz")
+                    self._pend(scan, node, frame, begin, word if self._matters(word, frame) else "zz")
                     return
                 after = machine.step(node, terminals.get(word, name))
                 if self._repeats and after is not None and frame.opener == "(" and self._is_keyword(after):
