@@ -198,7 +198,7 @@ class Shell:
                     session, base.text, request, cancel, _writer(painter), whole_unit=self.options.stop == "unit"
                 )
                 kept = Moment(base.plus("model", turn.completion.text), asked, base)
-            self._keep(painter, turn)
+            self._keep(painter, turn, kept.program)
         except BaseException:
             painter.clear_status()
             raise
@@ -209,18 +209,15 @@ class Shell:
         if note := after_turn(turn):
             self.screen.say(*note)
 
-    def _keep(self, painter: Painter, turn: Turn) -> None:
-        """Make the screen show what is kept of a turn, and count it."""
+    def _keep(self, painter: Painter, turn: Turn, program: Program) -> None:
+        """Make the screen show what is kept of a turn, at the end of `program`, and count it."""
         painter.clear_status()
-        kept = turn.completion.text
-        cut = turn.cut
-        if painter.cut(len(cut)):
-            painter.write(kept[len(turn.shown) - len(cut) :], "model")
+        if painter.cut(len(turn.cut)):
+            painter.write(turn.completion.text[len(turn.shown) - len(turn.cut) :], "model")
         else:
             painter.close()
             self.screen.say(("warning", "what was cut has scrolled away; the program now ends with:"))
-            ending = Program().plus("model", kept)
-            self.screen.show(ending, SCROLLED)
+            self.screen.show(program, SCROLLED)
         self.turn = turn
         self.totals.add(turn.completion)
 

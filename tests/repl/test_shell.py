@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,6 +222,21 @@ def test_what_the_session_adds_is_shown() -> None:
         shown = b.type("def f():", ENTER)
         assert b.text == "def f():\n    x = (1)"
         assert "✂" not in shown
+
+
+def test_a_cut_that_has_scrolled_away_is_said() -> None:
+    unfinished = "    x = (\n" + "        1 +\n" * 100
+    with bench(lambda before: unfinished, stop="length") as b:
+        shown = b.type("def f():", ENTER, CTRL_C)
+        assert b.text == "def f():\n"
+        assert "scrolled away; the program now ends with:" in shown
+        assert "✂ cut 101 lines" in shown
+
+
+def test_the_prompt_waits_for_no_model() -> None:
+    """What brings torch is imported by the thread that opens a session."""
+    code = "import sys, assistant.cli.repl, assistant.repl.shell, validators; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_commands_say_what_is_wrong_in_a_line() -> None:
