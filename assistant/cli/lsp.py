@@ -32,7 +32,8 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     textDocument/completion          the same in the editor's list
 
     The model loads while the editor goes on. Settings come from the flags, then from the editor
-    (initializationOptions, section "viable" of the configuration), then from viable.toml.
+    (initializationOptions, section "viable" of the configuration), then from viable.toml. A suggestion
+    has 64 tokens at most, unless --max-tokens or the editor's maxTokens says otherwise.
     Ready-made set-ups are in examples/editors.
     """
     from assistant.lsp import serve
@@ -44,7 +45,9 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     logging.getLogger("assistant").setLevel(logging.DEBUG if log_level == "debug" else logging.INFO)
     if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
         logging.getLogger("pygls").setLevel(logging.ERROR)
-    return serve(lambda options, folder, report: lambda: _open(settings_for(flags, options, folder), report))
+    return serve(
+        lambda options, folder, report: lambda: _open(settings_for(flags, options, folder), report), flags.max_tokens
+    )
 
 
 def settings_for(flags: Flags, options: Options, folder: Path) -> Settings:

@@ -42,11 +42,11 @@ def register(server: Server) -> None:
 def _register_lifecycle(server: Server) -> None:
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
-        server.suggester.options = _parsed(server, params.initialization_options, Options())
+        server.options = _parsed(server, params.initialization_options, Options())
 
     @server.feature(types.INITIALIZED)
     async def initialized(params: types.InitializedParams) -> None:
-        server.suggester.options = await _pulled(server)
+        server.options = await _pulled(server)
         await server.load()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)

@@ -54,6 +54,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """What decides the session itself; another value needs another session."""
         return {name: getattr(self, name) for name in ("model", "device", "dtype", "context", "offline")}
 
+    def limited(self, max_tokens: int) -> Options:
+        """These, with that many tokens."""
+        return msgspec.structs.replace(self, max_tokens=max_tokens)
+
     def serves(self, uri: str, language: str) -> bool:
         """Whether suggestions are wanted in this file."""
         path = unquote(urlsplit(uri).path)

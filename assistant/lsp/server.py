@@ -37,7 +37,8 @@ class Server(LanguageServer):
 
     protocol: Protocol
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, max_tokens: int | None = None) -> None:
+        """`max_tokens`, where given, is the command line's and wins over the editor's."""
         super().__init__("viable", __version__, protocol_cls=Protocol)
         self.documents: dict[str, Document] = {}
         self.worker = Worker(self._state_changed)
@@ -46,6 +47,7 @@ class Server(LanguageServer):
         self.exit_code: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
         self._opener = opener
+        self._max_tokens = max_tokens
         self._loads = 0
         self._settled = asyncio.Event()
         self._bars: set[str] = set()
@@ -54,6 +56,10 @@ class Server(LanguageServer):
     @property
     def options(self) -> Options:
         return self.suggester.options
+
+    @options.setter
+    def options(self, options: Options) -> None:
+        self.suggester.options = options if self._max_tokens is None else options.limited(self._max_tokens)
 
     @property
     def encoding(self) -> Encoding:
@@ -101,7 +107,7 @@ class Server(LanguageServer):
 
     async def configure(self, options: Options) -> None:
         """Take new options; another model means another session."""
-        before, self.suggester.options = self.options, options
+        before, self.options = self.options, options
         if before.session != options.session:
             await self.load()
 

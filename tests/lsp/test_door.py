@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from assistant.cli.lsp import settings_for
+from assistant.cli.options import Flags
+from assistant.lsp.options import Options
 from tests.lsp.client import PYTHON, Client, insertion, server
 from tests.tiny import write_tiny_gguf
 
@@ -71,3 +74,11 @@ def test_the_default_model_writes_what_is_plain_to_see(default_model: Path) -> N
         assert client.texts(uri, 5, 15) == [found.removeprefix("math")]
         assert client.stats()["passes"] == passes
         assert client.close() == 0
+
+
+def test_flags_win_over_the_editor_and_the_editor_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "viable.toml").write_text('device = "cpu"\ncontext = 100\nblock = 5\n')
+    flags, options = Flags(model="flag", context=300), Options(model="editor", context=200, dtype="int8")
+    settings = settings_for(flags, options, tmp_path)
+    assert (settings.model, settings.context, settings.dtype) == ("flag", 300, "int8")
+    assert (settings.device, settings.block) == ("cpu", 5)
