@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from assistant.bench.snippets import Version
+from tests.validators.corpus import cpython_snippets
 from tests.validators.fuzz_checks import Failure, Subject
 from tests.validators.fuzz_texts import Texts
 from tests.validators.oracle import RUNNING, missing, oracles
@@ -24,7 +25,7 @@ SHRINKING_SECONDS = 5.0
 def case(subject: Subject, seed: int, number: int, gaps: bool = True) -> list[Failure]:
     """What case `number` of `seed` finds. Every fourth is about a text with a gap; `gaps` says whether it is tried."""
     rng = random.Random(f"{seed}/{number}")
-    texts = Texts(rng, subject.version)
+    texts = Texts(rng, subject.version, cpython_snippets(subject.oracle))
     text = _text(texts, number)
     if number % 4 != 3:
         return list(subject.text(text, rng))
@@ -35,7 +36,8 @@ def case(subject: Subject, seed: int, number: int, gaps: bool = True) -> list[Fa
 
 def case_text(subject: Subject, seed: int, number: int) -> str:
     """The text of case `number` of `seed`."""
-    return _text(Texts(random.Random(f"{seed}/{number}"), subject.version), number)
+    texts = Texts(random.Random(f"{seed}/{number}"), subject.version, cpython_snippets(subject.oracle))
+    return _text(texts, number)
 
 
 def _text(texts: Texts, number: int) -> str:

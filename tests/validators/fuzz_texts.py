@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from assistant.bench import corpus
+from assistant.bench.snippets import bad, valid
 from tests.validators.fuzz_programs import Programs, Version
 
 _TOKENS = (
@@ -144,14 +146,19 @@ _LINE = re.compile(r".*?(?:\r\n?|\n|\Z)", re.DOTALL)
 class Texts:
     """Draws texts for one Python version."""
 
-    def __init__(self, rng: random.Random, version: Version) -> None:
+    def __init__(self, rng: random.Random, version: Version, snippets: Sequence[str] = ()) -> None:
+        """`snippets` are more texts to start from, good and bad."""
         self._rng = rng
+        self._snippets = (*_valid(version), *snippets)
         self._programs = Programs(rng, version)
 
     def program(self) -> str:
-        """A text that most likely parses: a random program, or a part of a real file."""
-        if self._rng.random() < 0.5:
+        """A text that most likely parses: a random program, a few snippets, or a part of a real file."""
+        kind = self._rng.random()
+        if kind < 0.4:
             return self._programs.program()
+        if kind < 0.7:
+            return "\n".join(self._rng.choice(self._snippets) for _ in range(self._rng.choice((1, 1, 2, 3))))
         text = self._rng.choice(_sources()).text
         starts = [found.start() for found in re.finditer(r"^[^\s#)\]}]", text, re.MULTILINE)]
         begin = self._rng.randrange(len(starts))
@@ -214,6 +221,12 @@ class Texts:
         places = [at for at, character in enumerate(text) if character == " "] or [0]
         at = self._rng.choice(places) if self._rng.random() < 0.7 else self._rng.randint(0, len(text))
         return text[:at] + self._rng.choice(("", "", "'", '"', "{", "}", "=", "\n", "_", "0", ",")) + text[at + 1 :]
+
+
+@cache
+def _valid(version: Version) -> tuple[str, ...]:
+    mended = (snippet.mended for snippet in bad() if version in snippet.versions)
+    return (*(snippet.text for snippet in valid() if version in snippet.versions), *mended)
 
 
 @cache
