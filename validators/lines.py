@@ -22,6 +22,9 @@ CONVERSION = 5  # after the '!' of a replacement field
 SKIP = 6  # in a line that is already known to be broken
 
 
+_MOST_NAMINGS = 2_000  # variants of one bracket kept
+
+
 class Frame:
     """An open bracket: '(', '[', '{', an f-string ('f'), its replacement field ('r') or that one's format: 's',
     and 't' once there has been a field in it.
@@ -96,6 +99,8 @@ class Frame:
         if found is None:
             found = Frame(self.opener, self.parent, self.kind, self.depth, self.strings, self.fields, self.closed)
             found.keywords, found.word = keywords, word
+            if len(self.parent.children) > _MOST_NAMINGS:
+                self.parent.children.clear()
             self.parent.children[key] = found
         return found
 

@@ -19,7 +19,7 @@ _IDENTIFIERS = {
     "CAPTURE": ("NAME", "'match'", "'case'", "'type'"),
 }
 # Interned nodes kept before the table is dropped; states that are held stay valid, only sharing starts afresh.
-_MOST_NODES = 60_000
+_MOST_NODES = 30_000
 
 
 class Node:

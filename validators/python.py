@@ -17,7 +17,7 @@ from validators.units import Units
 
 __all__ = ["PythonValidator", "State"]
 
-_MOST_STATES = 100_000  # interned, before the table is dropped
+_MOST_STATES = 20_000  # interned, before the table is dropped
 _MOST_RIGHTS = 16  # right-hand texts whose memos are kept
 
 

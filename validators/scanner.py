@@ -24,9 +24,9 @@ FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # source text is UTF-8 without NUL
 OPENERS = {")": "(", "]": "[", "}": "{"}
 _STRING, _NAME, _NUMBER, _SIGN = 1, 2, 3, 4  # groups of the pattern that finds tokens, before NEWLINE, a '#', SLASH
 _MOST_STRINGS = 149  # MAXFSTRINGLEVEL, less the file itself
-_MOST_LINES = 60_000  # interned, before the table is dropped
+_MOST_LINES = 20_000  # interned, before the table is dropped
 _LONGEST_MEMO = 64  # characters
-_MOST_MEMOS = 256  # of one line
+_MOST_MEMOS = 30_000  # texts remembered over all lines, before they are forgotten
 _LONGEST_SPECIAL = 16  # characters: no keyword, prefix or operator is as long
 _SEPARATORS = frozenset([",", ";", ":", "=", ":=", ")", "]", "}", "+=", "-=", "*=", "@=", "/=", "%=", "&=", "|=", "^="])
 
@@ -40,6 +40,7 @@ class Scanner(LayoutScanner):
         self.words = Words(machine)
         self.characters = 0  # read so far, unfinished tokens again each time
         self.characters_known = 0  # of texts that had been read in the same place before
+        self._memos = 0
         self._lines: dict[tuple[int, Node | None, Frame, str, object], Line] = {}
         prefixes = "|".join(sorted({p.lower() for p in self.words.prefixes}, key=len, reverse=True))
         signs = sorted(self.words.operators, key=len, reverse=True)
@@ -80,6 +81,7 @@ class Scanner(LayoutScanner):
         if line is None:
             if len(self._lines) > _MOST_LINES:
                 self._lines.clear()
+                self._memos = 0
             line = self._lines[key] = Line(kind, node, frame, part, detail)
         return line
 
@@ -113,9 +115,12 @@ class Scanner(LayoutScanner):
             return Reading(accepted, after, reason, marks, inside)
         reading = Reading(accepted, after, reason, marks, None)
         if len(text) <= _LONGEST_MEMO:
-            if len(line.memo) > _MOST_MEMOS:
-                line.memo.clear()
+            if self._memos >= _MOST_MEMOS:
+                for each in self._lines.values():
+                    each.memo.clear()
+                self._memos = 0
             line.memo[whole] = reading
+            self._memos += 1
         return reading
 
     def place(self, scan: Scan) -> Line:
