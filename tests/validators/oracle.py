@@ -108,8 +108,7 @@ def oracles() -> dict[Version, Oracle]:
     """What this machine has, by version. The processes end with this one."""
     commands = {RUNNING: [sys.executable]}
     for candidate in _candidates():
-        version = _version(candidate)
-        if version in VERSIONS:
+        if _named(candidate) not in commands and (version := _version(candidate)) in VERSIONS:
             commands.setdefault(version, [str(candidate)])
     found = {version: Oracle(version, [*command, str(_WORKER), str(_PACKAGE)]) for version, command in commands.items()}
     node, pyodide = shutil.which("node"), _pyodide()
@@ -130,8 +129,15 @@ def _candidates() -> list[Path]:
     directories = [Path(part) for part in os.environ.get("VIABLE_PYTHONS", "").split(os.pathsep) if part]
     directories += sorted(Path.home().glob(".pyenv/versions/*/bin"))
     for directory in directories:
-        found += [directory / name for name in (*names, "python3") if (directory / name).is_file()]
+        named = [directory / name for name in names if (directory / name).is_file()]
+        found += named or [path for path in [directory / "python3"] if path.is_file()]
     return found
+
+
+def _named(executable: Path) -> Version | None:
+    """The version that a file name such as `python3.12` promises."""
+    _, dot, minor = executable.name.partition("3.")
+    return (3, int(minor)) if dot and minor.isdigit() else None
 
 
 @cache
