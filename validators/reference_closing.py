@@ -7,7 +7,7 @@ import keyword
 import re
 from collections.abc import Iterator
 
-from validators.reference_judge import complaint, judge, parses, refusal
+from validators.reference_judge import judge, parses, refusal, syntax_error
 from validators.reference_lines import scan
 from validators.reference_outline import Outline, fold
 
@@ -52,12 +52,12 @@ def readable(outline: Outline, line: str, right: str) -> int:
     rest = right[bounds[0] :]
     furthest = 0
     for opened in _OPENED:
-        problem = complaint(opened + rest)
+        problem = syntax_error(opened + rest)
         for _ in range(_DEEPEST):
             if problem is None or not problem.msg.startswith("unmatched"):
                 break
             opened = _OPENERS[problem.msg[len("unmatched '")]] + opened
-            problem = complaint(opened + rest)
+            problem = syntax_error(opened + rest)
         if problem is None:
             return len(right)
         lines = rest.splitlines(keepends=True)[: max(problem.lineno or 1, 1)]

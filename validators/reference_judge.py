@@ -195,7 +195,7 @@ def parses(text: str) -> bool:
     return outcome(text, ast.PyCF_ONLY_AST) == "ok"
 
 
-def complaint(text: str) -> SyntaxError | None:
+def syntax_error(text: str) -> SyntaxError | None:
     """What the parser says against `text`; None if it is a whole program, or if the parser gives up."""
     try:
         _compile(text, ast.PyCF_ONLY_AST)
