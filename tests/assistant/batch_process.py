@@ -1,0 +1,31 @@
+"""`viable` with a session that needs no model, as a process: `python -m tests.assistant.batch_process batch …`.
+
+Its answers depend on the gap and on the seed alone. BATCH_ROW_MS is how long a row takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from types import ModuleType
+
+from assistant.__main__ import main
+from assistant.completion import Request
+from tests.assistant.fake import FakeSession
+
+
+def answer(request: Request) -> str:
+    """A statement made of a hash; every seventh row has none."""
+    time.sleep(float(os.environ.get("BATCH_ROW_MS", "0")) / 1000)
+    digest = hashlib.sha256(f"{request.seed} {request.gap}".encode()).hexdigest()
+    return "" if int(digest, 16) % 7 == 0 else f"x = 'é{digest[: int(digest[:2], 16) // 4]}'\n"
+
+
+if __name__ == "__main__":
+    # In place of the real module, so that no process of these tests waits for torch.
+    module = ModuleType("assistant.session")
+    module.__dict__["open_session"] = FakeSession(answer).open
+    sys.modules["assistant.session"] = module
+    main()
