@@ -9,6 +9,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 
+from validators.aliases import ALIASES, NEWEST
+
 __all__ = ["NUMBER_RUN", "TRIPLE", "StringKind", "escape", "finish_escape", "number_end", "shorten", "string_kind"]
 
 # The longest text that is a number or can still become one.
@@ -125,12 +127,18 @@ def _named(text: str) -> tuple[int, bool]:
     match = _NAME_RUN.match(text, 3, 3 + _LONGEST_NAME)
     end = match.end() if match else 3
     if text[end : end + 1] != "}":
+        while end > 3 and not _begins_name(text[3:end].upper()):
+            end -= 1
         return end, False
     try:
         found = len(unicodedata.lookup(text[3:end])) == 1  # a named sequence is no character
     except KeyError:
         found = False
-    return (end + 1, True) if found else (end, False)
+    if found:
+        return end + 1, True
+    while end > 3 and not _begins_name(text[3:end].upper()):
+        end -= 1
+    return end, False
 
 
 def finish_escape(part: str) -> str | None:
@@ -145,14 +153,50 @@ def finish_escape(part: str) -> str | None:
     if part[2:3] != "{":
         return "{DIGIT ONE}"
     begun = part[3:].upper()
-    at = bisect_left(_names(), begun)
-    if at < len(_names()) and _names()[at].startswith(begun):
-        return _names()[at][len(begun) :] + "}"
+    names = _names()
+    at = bisect_left(names, begun)
+    if at < len(names) and names[at].startswith(begun):
+        return names[at][len(begun) :] + "}"
+    for zeros in range(_HEX["U"]):  # CJK ideographs and the like are named by their code points
+        try:
+            unicodedata.lookup(begun + "0" * zeros)
+        except KeyError:
+            continue
+        return "0" * zeros + "}"
     return None
+
+
+# Beginnings of names that are made by a rule: too many to list.
+_RULED = (
+    "CJK UNIFIED IDEOGRAPH-",
+    "CJK COMPATIBILITY IDEOGRAPH-",
+    "HANGUL SYLLABLE ",
+    "KHITAN SMALL SCRIPT CHARACTER-",
+    "NUSHU CHARACTER-",
+    "TANGUT IDEOGRAPH-",
+)
+
+
+def _begins_name(begun: str) -> bool:
+    """Whether a character may have a name that begins so."""
+    if unicodedata.unidata_version > "{}.{}.9".format(*NEWEST):
+        return True  # there may be aliases that are not in the list
+    names = _names()
+    at = bisect_left(names, begun)
+    return (at < len(names) and names[at].startswith(begun)) or begun.startswith(_RULED)
 
 
 @cache
 def _names() -> list[str]:
-    """The names of all characters, sorted, without the aliases: 3 MB, made when first asked for."""
-    points = (unicodedata.name(chr(point), "") for point in range(sys.maxunicode + 1))
-    return sorted(name for name in points if name)
+    """The names of all characters, sorted; of those that are made by a rule the first. 3 MB, made when first needed."""
+    names, ruled = set(ALIASES), set[str]()
+    for point in range(sys.maxunicode + 1):
+        name = unicodedata.name(chr(point), "")
+        if name.startswith(_RULED):
+            family = name.rpartition("-")[0] or "HANGUL"
+            if family in ruled:
+                continue
+            ruled.add(family)
+        names.add(name)
+    names.discard("")
+    return sorted(names)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import unicodedata
 import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from validators.aliases import ALIASES
 from validators.literals import NUMBER_RUN, escape, finish_escape, number_end, shorten, string_kind
 
 
@@ -73,7 +75,7 @@ def test_long_numbers_are_shortened_without_changing_what_they_can_become() -> N
         (r"\N{DASH}", 7, False),
         (r"\N{EM DASH}", 11, True),
         (r"\N{LF}", 6, True),  # an alias
-        (r"\N{KEYCAP DIGIT ONE}", 19, False),  # a named sequence
+        (r"\N{KEYCAP DIGIT ONE}", 10, False),  # a named sequence
         (r"\N{EM_", 5, False),
         ("\\\r", 2, False),
         ("\\\r\n", 3, True),
@@ -98,6 +100,17 @@ def test_escapes_can_be_finished(part: str) -> None:
     rest = finish_escape(part)
     assert rest is not None
     assert escape(string_kind("", "'", False), part + rest) == (len(part + rest), True)
+
+
+def test_names_are_refused_where_no_character_has_one_that_begins_so() -> None:
+    kind = string_kind("", "'", False)
+    names = [unicodedata.name(chr(point), "") for point in range(0x20, 0x3000, 7)]
+    for name in [*filter(None, names), *ALIASES, "CJK UNIFIED IDEOGRAPH-4E00", "HANGUL SYLLABLE GAG"]:
+        whole = rf"\N{{{name}}}"
+        for end in range(3, len(whole)):
+            assert escape(kind, whole[:end]) == (end, False), whole[:end]
+    assert escape(kind, r"\N{LATINX") == (8, False)
+    assert escape(kind, r"\N{VS257}") == (7, False)
 
 
 def test_a_name_that_no_character_has_is_not_finished() -> None:
