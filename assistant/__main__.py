@@ -24,7 +24,8 @@ def run(arguments: list[str]) -> int:
 
     try:
         code = viable.main(arguments, prog_name="viable", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:  # None where the caller has closed it
+            sys.stdout.flush()
     except ViableError as error:
         return _say(str(error), error.exit_code)
     except click.ClickException as error:
@@ -43,7 +44,8 @@ def run(arguments: list[str]) -> int:
 
 def _say(message: str, exit_code: int) -> int:
     one_line = " ".join(message.split())
-    print(f"viable: {one_line}", file=sys.stderr)
+    if sys.stderr:
+        print(f"viable: {one_line}", file=sys.stderr)
     return exit_code
 
 

@@ -1,0 +1,184 @@
+"""What every command has in common: one line on stderr, an exit code, no traceback. By the real door where it counts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from assistant import __version__
+from assistant.cli import SUMMARIES
+from tests.assistant.fake import Shell
+from tests.tiny import write_tiny_gguf
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gguf(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f.py"
+    path.write_text("x = <CURSOR>\n")
+    return path
+
+
+def test_help_lists_every_command_and_loads_none(viable: Shell) -> None:
+    ran = viable("--help")
+    assert ran.code == 0
+    assert all(f"  {name} " in ran.out and line in ran.out for name, line in SUMMARIES.items())
+    assert viable("--version").out == f"viable, version {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["complete", "validate", "batch"])
+def test_help_teaches_by_examples(viable: Shell, name: str) -> None:
+    ran = viable(name, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.count(f"viable {name} ") >= 4
+    assert "xit code" in ran.out
+    assert all(len(line) <= 100 for line in ran.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing"], "no command is called 'nothing'"),
+        (["complete"], "Missing argument 'FILE'"),
+        (["complete", "f.py", "--nothing"], "No such option"),
+        (["complete", "f.py", "--max-tokens", "many"], "'many' is not a valid integer"),
+        (["batch", "in.jsonl"], "Missing option '-o'"),
+    ],
+)
+def test_misuse_is_one_line_and_exit_code_2(viable: Shell, arguments: list[str], told: str) -> None:
+    ran = viable(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert told in ran.error
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "told"),
+    [
+        ("gpt-4", 2, "unknown model 'gpt-4'"),
+        ("./none.gguf", 2, "no such model file or folder: ./none.gguf"),
+        ("{folder}/text.gguf", 1, "text.gguf"),
+        ("{folder}/empty.gguf", 1, "empty.gguf"),
+        ("{folder}/half.gguf", 1, "half.gguf"),
+        ("{folder}/header.gguf", 1, "header.gguf"),
+        ("{folder}", 1, ""),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_one_line(
+    viable: Shell, file: Path, tiny: Path, model: str, code: int, told: str
+) -> None:
+    whole = tiny.read_bytes()
+    folder = file.parent / "models"
+    folder.mkdir()
+    for name, data in (
+        ("text", b"hello\n" * 99),
+        ("empty", b""),
+        ("half", whole[: len(whole) // 2]),
+        ("header", whole[:30]),
+    ):
+        (folder / f"{name}.gguf").write_bytes(data)
+    ran = viable("complete", file, "--in-place", "--model", model.format(folder=folder))
+    assert (ran.code, ran.out) == (code, "")
+    assert told in ran.error
+    assert file.read_text() == "x = <CURSOR>\n"
+
+
+def test_a_real_model_by_every_way_out(viable: Shell, file: Path, tiny: Path) -> None:
+    """One model for the checks that need one: a cut prompt, no room, a broken file, line ends and tabs."""
+    options = ["--model", tiny, "--max-tokens", "12", "--offline"]
+    source = "if True:\r\n" + "".join(f"\tvalue_{i} = {i}\r\n" for i in range(60)) + "\tx = <CURSOR>\r\n\ty = 1\r\n"
+    file.write_bytes(source.encode())
+    ran = viable("complete", file, "--in-place", *options, "--context", "64")
+    assert ran.code in (0, 1)
+    assert "the prompt was cut to the text nearest the gap" in ran.error
+    left, right = source.encode().split(b"<CURSOR>")
+    written = file.read_bytes()
+    assert written.startswith(left)
+    assert written.endswith(right) or written == source.encode()
+    assert b"\n" not in written.replace(b"\r\n", b"")
+    ran = viable("complete", file, *options, "--context", "16")
+    assert ran.code == 2
+    assert "leaves no room for a prompt" in ran.error
+    file.write_text("x = = 1\ny = <CURSOR>\n")
+    ran = viable("complete", file, *options)
+    assert ran.code in (0, 1)
+    assert "1:5" in ran.error
+
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.e2e
+def test_a_wrong_position_does_not_wait_for_torch(file: Path) -> None:
+    code = "import sys; from assistant.__main__ import run; print(run(sys.argv[1:]), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "complete", str(file), "--at", "9:9"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.stdout == "2 False\n"
+    assert ran.stderr == f"viable: {file}: line 9 is outside the file, which has 2 lines\n"
+
+
+@pytest.mark.e2e
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    for i in range(3000):
+        (tmp_path / f"{i:05}.py").write_text("x = = 1\n")
+    command = [sys.executable, "-m", "assistant", "validate", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert err == b""
+
+
+@pytest.mark.e2e
+def test_a_full_or_closed_output_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text("x = = 1\n")
+    command = f"'{sys.executable}' -m assistant validate '{tmp_path}/f.py'"
+    for redirection in (">/dev/full", ">&-"):
+        ran = subprocess.run(
+            ["sh", "-c", f"{command} {redirection}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 1, redirection
+        assert "Traceback" not in ran.stderr
+        assert "Exception ignored" not in ran.stderr
+        assert ran.stderr.count("\n") == (redirection == ">/dev/full"), ran.stderr
+
+
+@pytest.mark.e2e
+def test_ctrl_c_while_a_model_writes(file: Path, tiny: Path) -> None:
+    file.write_text("x = '''<CURSOR>")
+    command = [sys.executable, "-m", "assistant", "complete", str(file), "--in-place", "--model", str(tiny)]
+    options = ["--max-tokens", "900", "--context", "1000"]
+    process = subprocess.Popen(
+        [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    while process.poll() is None and not _loads_torch(process.pid):
+        time.sleep(0.05)
+    time.sleep(1.5)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert err.strip() == b"viable: interrupted"
+    assert file.read_text() == "x = '''<CURSOR>"
+    assert [path.name for path in file.parent.iterdir()] == ["f.py"]
+
+
+def _loads_torch(process: int) -> bool:
+    try:
+        return "libtorch" in Path(f"/proc/{process}/maps").read_text()
+    except OSError:
+        return False
