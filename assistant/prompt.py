@@ -16,6 +16,8 @@ class Prompt(NamedTuple):
     ids: tuple[int, ...]
     cut: bool
     """Whether text far from the gap was left out to fit the context."""
+    gap: bool
+    """Whether it asks, with the model's own marks, for what stands between two texts."""
 
 
 def build(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> Prompt:
@@ -28,12 +30,12 @@ def build(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> Prompt
     left, right = tokenizer.encode(prefix), tokenizer.encode(suffix)
     if fim is None or not right:
         kept = left[-budget:]
-        return Prompt(tuple(kept or [_document_start(tokenizer)]), len(kept) < len(left))
+        return Prompt(tuple(kept or [_document_start(tokenizer)]), len(kept) < len(left), gap=False)
     room = budget - 3
     right_room = min(len(right), max(int(room * RIGHT_SHARE), room - len(left)))
     left_kept, right_kept = left[max(len(left) - (room - right_room), 0) :], right[:right_room]
     cut = len(left_kept) < len(left) or len(right_kept) < len(right)
-    return Prompt((fim.prefix, *left_kept, fim.suffix, *right_kept, fim.middle), cut)
+    return Prompt((fim.prefix, *left_kept, fim.suffix, *right_kept, fim.middle), cut, gap=True)
 
 
 def _document_start(tokenizer: Tokenizer) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import logging
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,12 +16,29 @@ from assistant import gap as gaps
 from assistant import prompt as prompts
 from assistant import store
 from assistant.completion import Completion, Request
+from assistant.counts import Clock, Tally
 from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
-from model.engine import Drafter, Fixed, Greedy, Interrupt, LookupDraft, NoDraft, Order, Sampled, Step, decode, never
+from model import companions
+from model.engine import (
+    Drafter,
+    FirstOf,
+    Greedy,
+    Interrupt,
+    LookupDraft,
+    NoDraft,
+    Order,
+    Sampled,
+    Scorer,
+    Step,
+    decode,
+    moving,
+    never,
+)
 from model.engine.scorer import CachedScorer
+from model.lora import Switch
 from validators import PythonValidator, TokenValidator
 from validators.contracts import Validator
 
@@ -30,6 +46,12 @@ log = logging.getLogger(__name__)
 
 SMALLEST_PROMPT = 8
 """Tokens that a prompt must have room for."""
+
+CERTAIN = 5
+"""Tokens that must have been written before for the text to be drafted from itself rather than by trained modules."""
+
+WIDEST = 16
+"""Tokens drafted at a time where text repeats itself."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +86,30 @@ def open_session(settings: Settings) -> Session:
         tokenizer = model.load_tokenizer(found.path)
     except model.ModelError as error:
         raise ViableError(str(error)) from error
+    switch = companions.attach_adapter(decoder, found.sha256 if settings.adapter else None)
+    scorer = CachedScorer(decoder, min(settings.context, decoder.config.context_length))
     return Session(
         settings,
         found.name,
-        decoder,
+        str(decoder.device),
+        scorer,
         tokenizer,
         PythonValidator(),
-        LookupDraft() if settings.block > 1 else NoDraft(),
+        _drafter(settings, found, decoder, scorer),
+        switch,
+    )
+
+
+def _drafter(settings: Settings, found: store.ModelRef, decoder: model.Decoder, scorer: CachedScorer) -> Drafter:
+    """A long repetition is drafted from itself, other text by trained modules, and without them from any repetition."""
+    if settings.block == 1 or settings.draft == "none":
+        return NoDraft()
+    if settings.draft == "lookup":
+        return LookupDraft()
+    return FirstOf(
+        LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN),
+        companions.mtp_drafter(decoder, found.path, found.sha256, scorer),
+        LookupDraft(),
     )
 
 
@@ -91,20 +130,23 @@ class Session:
         self,
         settings: Settings,
         name: str,
-        decoder: model.Decoder,
+        device: str,
+        scorer: Scorer,
         tokenizer: model.Tokenizer,
         validator: Validator[Any],
         drafter: Drafter,
+        adapter: Switch,
     ) -> None:
         self.settings = settings
         self.name = name
-        self.device = str(decoder.device)
-        self.capacity = min(settings.context, decoder.config.context_length)
+        self.device = device
+        self.capacity = scorer.capacity
+        self._scorer = scorer
         self._tokenizer = tokenizer
         self._validator = validator
         self._tokens = TokenValidator(validator, tokenizer.pieces)
         self._drafter = drafter
-        self._scorer = CachedScorer(decoder, self.capacity)
+        self._adapter = adapter
         self._lock = threading.Lock()
 
     def forget(self) -> None:
@@ -133,11 +175,16 @@ class Session:
                 f"max_tokens {settings.max_tokens} leaves no room for a prompt in a context of {self.capacity}"
             )
         with self._lock:
-            yield from self._stream(request.gap, settings, interrupt)
+            prompt = prompts.build(
+                self._tokenizer, request.gap.prefix, request.gap.suffix, self.capacity - settings.max_tokens
+            )
+            # The adapter was taught to fill gaps and nothing else. What was cached with it is not used without it: a
+            # prompt that asks for a gap begins with another token than one that does not.
+            with self._adapter.set(prompt.gap):
+                yield from self._stream(request.gap, prompt, settings, interrupt)
 
-    def _stream(self, gap: Gap, settings: Settings, interrupt: Interrupt) -> Iterator[Chunk]:
+    def _stream(self, gap: Gap, prompt: prompts.Prompt, settings: Settings, interrupt: Interrupt) -> Iterator[Chunk]:
         clock = Clock(settings.max_ms, interrupt)
-        prompt = prompts.build(self._tokenizer, gap.prefix, gap.suffix, self.capacity - settings.max_tokens)
         start = self._tokens.start(gap.prefix, gap.suffix)
         tally = Tally()
         text = ""
@@ -152,7 +199,7 @@ class Session:
             order=_order(settings),
             end_ids=self._tokenizer.end_ids,
             max_tokens=settings.max_tokens,
-            window=Fixed(settings.block - 1),
+            window=moving(settings.block - 1, max(settings.block - 1, WIDEST)),
             interrupt=clock,
         ):
             clock.stepped()
@@ -223,67 +270,6 @@ class Session:
         ]
         nothing = [] if kept else ["nothing that the model wrote parses in its place"]
         return kept, "; ".join(broken + nothing) or None
-
-
-class Clock:
-    """Times one request, and interrupts it when its milliseconds are over or the caller says so."""
-
-    def __init__(self, max_ms: int, interrupt: Interrupt) -> None:
-        self._interrupt = interrupt
-        self._begin = time.perf_counter()
-        self._deadline = self._begin + max_ms / 1000 if max_ms else float("inf")
-        self._first = self._last = 0.0
-
-    def __call__(self) -> Literal["cancelled", "time"] | None:
-        return self._interrupt() or ("time" if time.perf_counter() > self._deadline else None)
-
-    def stepped(self) -> None:
-        self._last = time.perf_counter()
-        self._first = self._first or self._last
-
-    @property
-    def ms_first(self) -> float:
-        """Milliseconds to the end of the first pass, prompt included."""
-        return round(1000 * (self._first - self._begin), 1)
-
-    @property
-    def ms_total(self) -> float:
-        """Milliseconds until now."""
-        return round(1000 * (time.perf_counter() - self._begin), 1)
-
-    def rate(self, tokens: int) -> float:
-        """Tokens per second over the passes after the first, which gave `tokens`."""
-        spent = self._last - self._first
-        return round(tokens / spent, 1) if spent else 0.0
-
-
-@dataclass
-class Tally:
-    """Adds up the steps of one request."""
-
-    first: int = 0
-    """Tokens of the first pass."""
-    tokens: int = 0
-    passes: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    fallbacks: int = 0
-    avoided: int = 0
-
-    def add(self, step: Step[Any]) -> None:
-        self.first = self.first if self.passes else len(step.ids)
-        self.tokens += len(step.ids)
-        self.passes += 1
-        self.drafted += step.drafted
-        self.accepted += step.agreed
-        self.fallbacks += step.agreed < step.drafted
-        self.avoided += step.refused
-
-    def counts(self) -> dict[str, int]:
-        """The counting fields of a completion."""
-        counts = asdict(self)
-        del counts["first"]
-        return counts
 
 
 def _order(settings: Settings) -> Order:

@@ -41,6 +41,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Seed of the sampling."""
     block: int = 3
     """Tokens of a block: one from the model's own row, the others drafted. 1 decodes token by token."""
+    draft: str = "auto"
+    """Who drafts: `auto` repetition and the modules trained for the model, `lookup` repetition alone, or `none`."""
+    adapter: bool = True
+    """Fill gaps with the adapter that was trained for the model, where there is one."""
 
     def __post_init__(self) -> None:
         for field, lowest in (("context", 16), ("max_tokens", 1), ("max_ms", 0), ("block", 1), ("temperature", 0)):
@@ -53,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for field, choices in (
             ("device", ("auto", "cpu", "cuda")),
             ("dtype", ("auto", "float32", "bfloat16", "int8", "int4")),
+            ("draft", ("auto", "lookup", "none")),
         ):
             if getattr(self, field) not in choices:
                 raise UsageProblem(f"{field} must be one of {', '.join(choices)}, not {getattr(self, field)!r}")

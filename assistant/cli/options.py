@@ -32,6 +32,8 @@ class Flags:
     top_p: float | None = None
     seed: int | None = None
     block: int | None = None
+    draft: str | None = None
+    adapter: bool | None = None
 
     def settings(self, start: Path | None = None) -> Settings:
         """Defaults, `viable.toml` of the user and of `start` (the working folder, if None), then these."""
@@ -58,6 +60,8 @@ _OPTIONS = (
     _option("top-p", "P", "Sample from this share of the probability.", float),
     _option("seed", "N", "Seed of the sampling.", int),
     _option("block", "TOKENS", "Tokens proposed at a time; 1 decodes singly.", int),
+    _option("draft", "WHO", "Who drafts: auto, lookup or none."),
+    click.option("--adapter/--no-adapter", default=None, help="Fill gaps with the adapter made for the model."),
 )
 _NAMES = tuple(Flags.__dataclass_fields__)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.errors import UsageProblem, ViableError
-from assistant.store.catalogue import find, known
+from assistant.store.catalogue import Model, find, known
+from assistant.store.hashing import sha256_of
 from assistant.store.pull import pull as fetch
 from assistant.store.report import Reporter
 from assistant.store.slot import Slot, State
@@ -21,7 +23,7 @@ class ModelRef:
     """A GGUF file, or a folder with safetensors and their configuration."""
     name: str
     sha256: str | None
-    """Of the file, for a model of the catalogue; None for the user's own path."""
+    """Of the file, where it is one of the catalogue, under whatever path; None for the user's own model."""
 
 
 def resolve(
@@ -41,13 +43,21 @@ def resolve(
     models = known()
     path = Path(text).expanduser()
     if text not in models and text and path.exists():
-        return ModelRef(path, path.stem if path.is_file() else path.resolve().name, None)
+        return ModelRef(path, path.stem if path.is_file() else path.resolve().name, _known_hash(path, models))
     if text not in models and _looks_like_path(text):
         raise UsageProblem(f"no such model file or folder: {text}")
     model = find(text, models)
     if not pull and Slot(model).state() in (State.ABSENT, State.PARTIAL):
         raise ViableError(f"{model.name} is not here yet; `viable models pull {model.name}` fetches it")
     return ModelRef(fetch(model, offline=offline or not pull, report=report), model.name, model.sha256)
+
+
+def _known_hash(path: Path, models: Mapping[str, Model]) -> str | None:
+    """The hash of a file that is a model of the catalogue; only files of such a size are read for it."""
+    if not path.is_file() or path.stat().st_size not in {model.size for model in models.values()}:
+        return None
+    digest = sha256_of(path)
+    return digest if digest in {model.sha256 for model in models.values()} else None
 
 
 def _looks_like_path(text: str) -> bool:
