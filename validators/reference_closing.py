@@ -15,7 +15,18 @@ _TOKENS = ("", "n", "\\", "}", "x}", "r}", *("0" * count for count in range(1, 9
 """What may be missing before the quote of an open string."""
 _FILLERS = (
     *("", "x", " x", "0", " import x", "x import x", ":x", ": x", " in x", "x in x", "=x", " as x", "(x)", "r"),
-    *(" else x", " if x else x", " x else x", " for x in x", "x for x in x", ":x for x in x", " x in x", "x:x", "x,"),
+    *(
+        " else x",
+        " if x else x",
+        " x else x",
+        " for x in x",
+        "x for x in x",
+        ":x for x in x",
+        " x in x",
+        "x:x",
+        "x,",
+        ".",
+    ),
 )
 """What may be missing before a bracket closes, or before a line ends. Likely ones first."""
 _HEADERS = ("", ":pass", "():pass", "x():pass", "x:pass", " x:pass", " x():pass", " x in x:pass", " in x:pass")

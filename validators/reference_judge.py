@@ -164,7 +164,7 @@ def _open_literal(line: str, found: Scan) -> str | None:
 
 def _any_literal(text: str, grown: Iterable[str], closers: str) -> str | None:
     """Why no growth of the last character and these closers make string literals of `text`; None if one does."""
-    text = _HALF_NAMED.sub(lambda half: half[0][: half[0].rindex("N")] + "N{DIGIT ONE}", text)
+    text = _HALF_NAMED.sub(lambda half: half[0][: half[0].rindex("\\N{")] + "\\N{DIGIT ONE}", text)
     complaints = []
     for more in grown:
         complaint = literal(text + more + closers)

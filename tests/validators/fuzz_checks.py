@@ -129,16 +129,21 @@ class Subject:
 
     def _chunks(self, text: str, accepted: int, whole: Any, rng: random.Random) -> Iterator[Failure]:
         """Chunked is whole, and the state after a check is that of a fresh start."""
+        if not text:
+            return
         validator = self.validator
         state, at = validator.start(""), 0
-        while at < accepted:
-            size = rng.choice((1, 1, 2, 5, 30))
-            verdict = validator.check(state, text[at : min(at + size, accepted)])
+        while at < len(text):
+            chunk = text[at : at + rng.choice((1, 1, 2, 5, 30))]
+            verdict = validator.check(state, chunk)
             at += verdict.accepted
             state = verdict.state
-            if verdict.reason is not None:
-                yield Failure("chunked is whole", text[:accepted], "", f"accepted {accepted}", f"accepted {at}")
-                return
+            if verdict.accepted < len(chunk):
+                break
+        if at != accepted or not 0 <= verdict.accepted <= len(chunk):
+            got = f"accepted {verdict.accepted} of the last portion {chunk!r}, up to {at}"
+            yield Failure("chunked is whole", text[: max(at, accepted) + 1], "", f"accepted {accepted}", got)
+            return
         fresh = validator.start(text[:accepted])
         probe = text[accepted:] or rng.choice(("x", "\n", " ", ")", '"', "\n  y", ": pass\n", "else:"))
         answers = [self._observe(each, probe) for each in (whole, state, fresh)]
