@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from validators.blocks import REQUIRED, Block
 from validators.costs import Costs
-from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, START, STRING, Line
+from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, SKIP, START, STRING, Line
 from validators.literals import StringKind, finish_escape
 from validators.scanner import Scanner
 
@@ -45,7 +45,7 @@ class Closer:
             return False
         if line.kind == START:
             return block.closed() and not (isinstance(line.detail, tuple) and line.detail[3])
-        if line.kind == COMMENT and line.node is None:
+        if line.kind == SKIP or (line.kind == COMMENT and line.node is None):
             return block.closed()
         if line.kind not in (CODE, COMMENT) and not (line.kind == STRING and line.part == "2"):
             return False
