@@ -18,6 +18,7 @@ from assistant.batch.runner import Completer, Tally, run
 from assistant.cli.options import Flags, session_options
 from assistant.document import CURSOR_MARK
 from assistant.errors import UsageProblem
+from assistant.interrupts import held_back
 from assistant.paths import expanded
 from assistant.progress import duration
 from assistant.settings import Settings
@@ -148,7 +149,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _open(settings: Settings) -> Completer:
-    from assistant.session import open_session  # brings torch: seconds that a finished run should not cost
+    with held_back():
+        from assistant.session import open_session  # brings torch: seconds that a finished run should not cost
 
     return open_session(settings)
 

@@ -15,6 +15,7 @@ from assistant.cli.options import Flags, session_options
 from assistant.completion import Completion, Request
 from assistant.document import Gap, decode, gap_at, gap_at_mark, read_text
 from assistant.errors import UsageProblem, ViableError
+from assistant.interrupts import held_back
 
 STDIN = "-"
 
@@ -56,7 +57,8 @@ def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool
     gap = _gap(text, at, name)
     settings = flags.settings(None if file == STDIN else Path(file).parent)
 
-    from assistant.session import open_session  # brings torch: seconds that a wrong position should not cost
+    with held_back():
+        from assistant.session import open_session  # brings torch: seconds that a wrong position should not cost
 
     completion = open_session(settings).complete(Request(gap))
     _remark(name, gap, completion)

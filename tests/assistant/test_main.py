@@ -1,4 +1,4 @@
-"""What every command has in common: one line on stderr, an exit code, no traceback. By the real door where it counts."""
+"""What all commands share: one line on stderr, an exit code, no traceback. By the real door where it counts."""
 
 from __future__ import annotations
 
