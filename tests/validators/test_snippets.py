@@ -66,6 +66,22 @@ def test_bad_ones_are_refused_at_the_first_dead_character(version: Version) -> N
 
 
 @known
+def test_bad_ones_are_refused_there_in_any_two_portions(version: Version) -> None:
+    validator = PythonValidator(version)
+    begin, wrong = validator.start(""), {}
+    for snippet in snippets.bad():
+        splits = (
+            {snippet.dead // 2, snippet.dead - 2, snippet.dead - 1, snippet.dead} if version in snippet.versions else ()
+        )
+        for split in (place for place in splits if place > 0):
+            first = validator.check(begin, snippet.text[:split])
+            second = validator.check(first.state, snippet.text[split:])
+            if (first.accepted, second.accepted) != (split, snippet.dead - split):
+                wrong[snippet.text] = (snippet.dead, split, first.accepted, second.accepted)
+    assert wrong == {}
+
+
+@known
 def test_bad_ones_can_still_be_mended_before_it(version: Version) -> None:
     validator = PythonValidator(version)
     wrong = []
