@@ -27,7 +27,7 @@ VERSIONS = tuple((3, minor) for minor in range(8, 15))
 class State:
     """A place between two texts, and what units have been closed on the way to it. A value: equal ones are one object.
 
-    ``line`` and ``block`` alone say what may follow.
+    Two states with the same ``place`` accept the same texts; it is what to key a memo of answers by.
     """
 
     __slots__ = ("block", "line", "problems", "right", "units")
@@ -38,6 +38,11 @@ class State:
         self.right = right
         self.problems = problems
         self.units = units
+
+    @property
+    def place(self) -> tuple[Line, Block, Right]:
+        """Where in a logical line, in which blocks, before what: hashable, equal where the same may follow."""
+        return self.line, self.block, self.right
 
 
 class PythonValidator:

@@ -51,13 +51,8 @@ def test_the_program_is_accepted_in_any_portions() -> None:
             verdict = VALIDATOR.check(state, PROGRAM[at : at + size])
             assert verdict.accepted == len(PROGRAM[at : at + size]), (seed, at, verdict.reason)
             state, at = verdict.state, at + size
-            assert (state.line, state.block) == _place(PROGRAM[:at])
+            assert state.place == VALIDATOR.start(PROGRAM[:at]).place
     assert VALIDATOR.check(VALIDATOR.start(""), PROGRAM).state is state
-
-
-def _place(text: str) -> tuple[object, object]:
-    state = VALIDATOR.start(text)
-    return state.line, state.block
 
 
 def test_each_line_end_makes_its_own_program_of_every_prefix() -> None:
