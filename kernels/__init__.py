@@ -58,7 +58,7 @@ def pack_int8(codes: Tensor, scales: Tensor) -> Packed:
 def int8_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b with eight-bit weights: [..., K] -> fp32 [..., N].
 
-    x: any float dtype. bias: [N] or None. Backends may round each row of x to eight bits of its own largest magnitude,
+    x: any float dtype. bias: [N] or None. Backends may round each row of x to fewer bits by its own largest magnitude,
     but no row's result depends on the other rows.
     """
     _expect_columns(x, weight)

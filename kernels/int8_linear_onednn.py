@@ -1,4 +1,4 @@
-"""Eight-bit weights and inputs by oneDNN: exact sums in 32 bits, the same time for 1 row and for 16."""
+"""Eight-bit weights by oneDNN, inputs in twice eight bits: exact sums, the same time for 1 row and for 8."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 _product = torch.ops.onednn.qlinear_pointwise.default
+
+FINER = 254  # steps of the second eight bits in one of the first: ±half a step is ±127
 
 
 class Data(NamedTuple):
@@ -23,13 +25,16 @@ def pack(codes: Tensor, scales: Tensor) -> Data:
 
 def int8_linear(x: Tensor, data: Data, bias: Tensor | None) -> Tensor:
     rows = x.reshape(-1, x.shape[-1]).float()
+    count = len(rows)
     # Each row is rounded by its own largest magnitude. The bound keeps a row of zeros from dividing by zero.
     steps = torch.linalg.vector_norm(rows, torch.inf, dim=-1, keepdim=True).mul_(1 / 127).clamp_(min=1e-30)
-    codes = (rows / steps).round_().to(torch.int8)
-    y: Tensor = _product(
-        codes, 1.0, 0, data.codes, data.scales, data.zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-    y.mul_(steps)
+    # Some activations are hundreds of times their neighbours, of which eight bits leave little. What they leave is
+    # rounded to eight more, as further rows of the same product: it takes as long for 2 rows as for 1.
+    scaled = rows / steps
+    codes = scaled.round()
+    both = torch.cat([codes, (scaled - codes).mul_(FINER).round_()]).to(torch.int8)
+    y: Tensor = _product(both, 1.0, 0, data.codes, data.scales, data.zeros, None, 1.0, 0, torch.float32, "none", [], "")
+    y = torch.add(y[:count], y[count:], alpha=1 / FINER).mul_(steps)
     if bias is not None:
         y.add_(bias)
     return y.view(*x.shape[:-1], -1)
