@@ -47,6 +47,7 @@ class Suggester:
         self.counts: Counter[str] = Counter()
         """Requests by what became of them."""
         self._worker = worker
+        worker.on_texts = self._keep
         self._pace = Pace()
         self._turns = Turns()
 
@@ -78,7 +79,6 @@ class Suggester:
                 self.counts["outdated"] += 1
                 return []
         texts = await self._worker.fill(wanted, partial)
-        self._keep(wanted, texts)
         if document.version != version:
             self.counts["outdated"] += 1
             return []
@@ -90,8 +90,7 @@ class Suggester:
         if not self._worker.idle or self.cache.get(wanted.uri, wanted.gap):
             return
         self.counts["prefetched"] += 1
-        job = self._worker.submit(wanted)
-        job.future.add_done_callback(lambda future: self._keep(wanted, future.result() or ()))
+        self._worker.submit(wanted)
 
     def _declined(self, document: Document, gap: Gap, automatic: bool) -> str | None:
         if not self.options.serves(document.uri, document.language):

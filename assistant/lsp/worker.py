@@ -127,6 +127,8 @@ class Worker:
         """`on_state` is called on the event loop with the new state and one line for people."""
         self.state: State = "loading"
         self.tally = Tally()
+        self.on_texts: Callable[[Wanted, tuple[str, ...]], None] = lambda wanted, texts: None
+        """Called on the event loop with what was written, before anybody who waits for it goes on."""
         self._on_state = on_state
         self._loop: asyncio.AbstractEventLoop
         self._changed = threading.Condition()
@@ -332,6 +334,7 @@ class Worker:
 
     def _finish(self, job: Job, texts: tuple[str, ...] | None) -> None:
         if not job.future.done():
+            self.on_texts(job.wanted, texts or ())
             job.future.set_result(texts)
 
     def _say(self, generation: int, state: State, message: str) -> None:
