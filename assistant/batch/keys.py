@@ -14,8 +14,10 @@ from assistant.batch.rows import Task
 from assistant.settings import Settings
 from assistant.store import ModelRef
 
-PARAMETERS = ("dtype", "context", "max_tokens", "max_ms", "temperature", "top_p", "seed", "block")
-"""Settings that decide what is generated. The device is none of them: a run may be finished on another one."""
+NOT_DECIDING = ("model", "device", "offline")
+"""Settings that do not decide what is generated: the model has a hash, and a run may be finished on another device."""
+PARAMETERS = tuple(name for name in Settings.__struct_fields__ if name not in NOT_DECIDING)
+"""All other settings, new ones too: rather one answer made again than one that is not what was asked for."""
 
 WINDOW = 1 << 16
 WINDOWS = 256

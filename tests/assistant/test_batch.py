@@ -181,15 +181,15 @@ def test_what_decides_an_answer_makes_it_anew_and_the_old_one_is_kept(batch: Bat
     assert names(after) == ["t0", "t1", "t2", "t3"]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True, True]
     assert batch.rows(batch.folder / "out.jsonl.stale") == [before[1]]
-    for change in (["--temperature", "1"], ["--seed", "2"], ["--max-tokens", "9"]):
+    for change in (["--temperature", "1"], ["--seed", "2"], ["--no-adapter"], ["--max-tokens", "9"]):
         count = len(batch.session.requests)
         batch(*change)
         assert len(batch.session.requests) == count + 4, change
     batch.model.write_bytes(b"other")
     batch("--max-tokens", "9")
-    assert len(batch.session.requests) == 5 + 4 * 4, "another model"
+    assert len(batch.session.requests) == 5 + 4 * 5, "another model"
     batch("--max-tokens", "9", "--device", "cpu")
-    assert len(batch.session.requests) == 5 + 4 * 4, "the device decides nothing"
+    assert len(batch.session.requests) == 5 + 4 * 5, "the device decides nothing"
 
 
 def test_failed_rows_are_done_again_on_request_and_keep_their_place(batch: Batch) -> None:
