@@ -48,13 +48,13 @@ def test_real_files_are_viable_and_complete(writing: str) -> None:
 def test_endings_parse_and_are_nearly_always_found() -> None:
     rng = random.Random(1)
     found = 0
-    for _ in range(200):
+    for _ in range(80):
         text = rng.choice(SOURCES).text
         left = text[: rng.randrange(len(text))]
         ending = V.closing(V.start(left))
         found += ending is not None
         assert ending is None or corpus.parses(left + ending)
-    assert found >= 195
+    assert found >= 77
 
 
 def test_endings_before_a_right_hand_text() -> None:
