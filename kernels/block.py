@@ -16,43 +16,47 @@ import torch
 from torch import Tensor
 
 from kernels import backend
+from kernels.weights import Eight, Four, Weight, shape_of
 
 MOST_IDS = 32
 """Ids that `top_ids` can rank."""
 
 
-def embed(ids: Tensor, table: Tensor) -> Tensor:
+def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
     """Rows of a table: ids int32 [R], table [V, K] -> fp32 [R, K]."""
     _expect("ids", ids, 1, torch.int32)
-    _expect("table", table, 2)
-    y: Tensor = _run("embed", table).embed(ids, _solid("table", table))
+    codes = table.codes if isinstance(table, Eight) else table
+    _expect("table", codes, 2)
+    _solid("table", codes)
+    y: Tensor = _run("embed", codes).embed(ids, table)
     return y
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """rms_norm(x, gain) Wᵀ + b: x [R, K], gain [K], weight [N, K], bias [N] -> fp32 [R, N]."""
     _expect_product(x, weight, bias, gain)
     y: Tensor = _run("norm_linear", x).norm_linear(x, gain, eps, weight, bias)
     return y
 
 
-def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """silu(gate) · up of rms_norm(x, gain): x [R, K], gain [K], weight [2N, K], gate before up, bias [2N] -> [R, N].
 
-    The result has the weight's dtype.
+    The result has the weight's dtype, or bfloat16 where the weight is in fewer bits.
     """
     _expect_product(x, weight, bias, gain)
-    if len(weight) % 2:
-        raise ValueError(f"{len(weight)} rows of gate and up; expected an even number")
+    if shape_of(weight)[0] % 2:
+        raise ValueError(f"{shape_of(weight)[0]} rows of gate and up; expected an even number")
     y: Tensor = _run("norm_swiglu", x).norm_swiglu(x, gain, eps, weight, bias)
     return y
 
 
-def linear_add(x: Tensor, inner: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """x + inner Wᵀ + b: x [R, N], inner [R, K], weight [N, K], bias [N] -> fp32 [R, N]."""
     _expect_product(inner, weight, bias)
-    if x.shape != (len(inner), len(weight)):
-        raise ValueError(f"x of shape {list(x.shape)}; expected {[len(inner), len(weight)]}")
+    expected = [len(inner), shape_of(weight)[0]]
+    if list(x.shape) != expected:
+        raise ValueError(f"x of shape {list(x.shape)}; expected {expected}")
     y: Tensor = _run("linear_add", x).linear_add(x, inner, weight, bias)
     return y
 
@@ -133,16 +137,17 @@ def _expect(name: str, x: Tensor, dimensions: int, dtype: torch.dtype | None = N
         raise ValueError(f"{name} is {x.dtype} {list(x.shape)}; expected {wanted}")
 
 
-def _expect_product(x: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None = None) -> None:
+def _expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor | None = None) -> None:
     _expect("x", x, 2)
-    _expect("weight", weight, 2)
-    _solid("weight", weight)
-    if x.shape[1] != weight.shape[1]:
-        raise ValueError(f"rows of {x.shape[1]} for a matrix of shape {list(weight.shape)}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias of shape {list(bias.shape)} for a matrix of shape {list(weight.shape)}")
-    if gain is not None and gain.shape != weight.shape[1:]:
-        raise ValueError(f"gain of shape {list(gain.shape)} for rows of {weight.shape[1]}")
+    for part in weight[:2] if isinstance(weight, Eight | Four) else (weight,):
+        _solid("weight", part)
+    rows, columns = shape_of(weight)
+    if x.shape[1] != columns:
+        raise ValueError(f"rows of {x.shape[1]} for a matrix of shape {[rows, columns]}")
+    if bias is not None and list(bias.shape) != [rows]:
+        raise ValueError(f"bias of shape {list(bias.shape)} for a matrix of shape {[rows, columns]}")
+    if gain is not None and list(gain.shape) != [columns]:
+        raise ValueError(f"gain of shape {list(gain.shape)} for rows of {columns}")
 
 
 def _solid(name: str, x: Tensor) -> Tensor:

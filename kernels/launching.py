@@ -88,9 +88,9 @@ def options(warps: int, registers: int | None = None, *, first: bool = False) ->
     return chosen
 
 
-def rows_together(rows: int) -> int:
-    """How many rows a compiled kernel multiplies at a time."""
-    return min(rows, TOGETHER)
+def rows_together(rows: int, bits: int) -> int:
+    """How many rows a compiled kernel multiplies at a time: one, where unpacking the weight takes its registers."""
+    return 1 if bits == 4 else min(rows, TOGETHER)
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from kernels.weights import Weight, dense
 
-def linear_add(x: Tensor, inner: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x.float() + F.linear(inner.float(), weight.float(), None if bias is None else bias.float())
+
+def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
+    return x.float() + F.linear(inner.float(), dense(weight), None if bias is None else bias.float())

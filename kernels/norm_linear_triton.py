@@ -11,66 +11,79 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.launching import options, rows_of, rows_together
+from kernels.launching import INTERPRETED, options, rows_of, rows_together
+from kernels.streams_triton import fetch, multiply
 from kernels.tiles import VOCABULARY, tile
+from kernels.weights import Weight, stream
 
 
 @triton.jit
 def _kernel(
-    x_ptr, gain_ptr, weight_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
-    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr,
-    ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
+    x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr, PIECES: tl.constexpr, PARTS: tl.constexpr,
+    BITS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
+    INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
-    CHUNKS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    CHUNK: tl.constexpr = LANES * PIECES
+    CHUNKS: tl.constexpr = (K + CHUNK - 1) // CHUNK
     first_n = tl.program_id(0) * (BLOCK_N * PARTS) + tl.arange(0, BLOCK_N)
-    k = tl.arange(0, BLOCK_K)[None, :] + tl.zeros([BLOCK_N, 1], tl.int32)
+    lanes = tl.arange(0, LANES)[None, :] + tl.zeros([BLOCK_N, 1], tl.int32)
     # Weights do not depend on the kernel before this one: they are under way before it has ended.
     weights = ()
     for i in tl.static_range(CHUNKS):
-        here = k + i * BLOCK_K
         for j in tl.static_range(PARTS):
             n = first_n + j * BLOCK_N
-            at = n.to(tl.int64)[:, None] * K
-            weights += (tl.load(weight_ptr + at + here, mask=(n < N)[:, None] & (here < K), other=0.0),)
+            weights += (fetch(weight_ptr, n, lanes, i, N, K // PIECES, LANES),)
     if OVERLAP:
         gdc_wait()
     for first in range(0, rows, ROWS):
         for r in tl.static_range(ROWS):
             # Behind the last row, the last one is computed again and not written.
             row = tl.minimum(first + r, rows - 1)
-            squares = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+            squares = tl.zeros([BLOCK_N, LANES], tl.float32)
             dots = ()
+            for _ in tl.static_range(PARTS):
+                dots += (tl.zeros([BLOCK_N, LANES], tl.float32),)
             for i in tl.static_range(CHUNKS):
-                here = k + i * BLOCK_K
-                x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
-                gained = x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32)
-                squares = tl.fma(x, x, squares)
-                # The parts share what is loaded of x. Sums begin with the first product.
+                xs = ()
+                for p in tl.static_range(PIECES):
+                    here = lanes + (i * PIECES + p) * LANES
+                    x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
+                    squares = tl.fma(x, x, squares)
+                    xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
+                # The parts share what is loaded of x.
                 sums = ()
                 for j in tl.static_range(PARTS):
-                    before = dots[j] if i else tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
-                    sums += (tl.fma(gained, weights[i * PARTS + j].to(tl.float32), before),)
+                    n = first_n + j * BLOCK_N
+                    weight = weights[i * PARTS + j]
+                    sums += (
+                        multiply(dots[j], xs, weight, factor_ptr, n, lanes, i, N, K, LANES, BITS, GROUP, INTERPRETED),
+                    )
                 dots = sums
             scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
             for j in tl.static_range(PARTS):
                 n = first_n + j * BLOCK_N
                 y = tl.sum(dots[j], 1) * scale
+                if BITS == 8:
+                    y *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
                 if BIAS:
                     y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
                 valid = n < tl.where(first + r < rows, N, 0)
                 tl.store(out_ptr + row.to(tl.int64) * N + n, y, mask=valid)
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
     x = rows_of(x)
-    rows, (count, columns) = len(x), weight.shape
-    shape = tile("norm_linear_vocabulary" if count >= VOCABULARY else "norm_linear")
-    out = torch.empty(rows, count, dtype=torch.float32, device=x.device)
+    of = stream(weight)
+    count, columns = of.shape
+    shape = tile("norm_linear_vocabulary" if count >= VOCABULARY else "norm_linear", of.bits)
+    out = torch.empty(len(x), count, dtype=torch.float32, device=x.device)
     _kernel[(triton.cdiv(count, shape.rows * shape.parts),)](
-        x, gain, weight, weight if bias is None else bias, out, rows, count, eps, x.stride(0),
-        K=columns, BLOCK_N=shape.rows, BLOCK_K=shape.columns, PARTS=shape.parts,
-        ROWS=rows_together(rows), BIAS=bias is not None, **options(shape.warps, shape.registers),
+        x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
+        K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, PARTS=shape.parts, BITS=of.bits,
+        GROUP=of.group, ROWS=rows_together(len(x), of.bits), BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

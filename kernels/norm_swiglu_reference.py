@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import norm_linear_reference
+from kernels.weights import Weight, activations
 
 
-def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None) -> Tensor:
+def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
     gate, up = norm_linear_reference.norm_linear(x, gain, eps, weight, bias).chunk(2, -1)
-    return (F.silu(gate) * up).to(weight.dtype)
+    return (F.silu(gate) * up).to(activations(weight))

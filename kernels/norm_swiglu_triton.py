@@ -8,65 +8,78 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.launching import options, rows_of, rows_together
+from kernels.launching import INTERPRETED, options, rows_of, rows_together
+from kernels.streams_triton import fetch, multiply
 from kernels.tiles import tile
+from kernels.weights import Weight, activations, stream
 
 
 @triton.jit
 def _kernel(
-    x_ptr, gain_ptr, weight_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
-    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
+    x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr, PIECES: tl.constexpr,
+    BITS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
+    INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
-    CHUNKS: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    CHUNK: tl.constexpr = LANES * PIECES
+    CHUNKS: tl.constexpr = (K + CHUNK - 1) // CHUNK
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    k = tl.arange(0, BLOCK_K)[None, :] + tl.zeros([BLOCK_N, 1], tl.int32)
-    inside = (n < N)[:, None]
-    at = n.to(tl.int64)[:, None] * K
-    half = N.to(tl.int64) * K
+    both = tl.where(n < N, n, 2 * N)  # behind the end of gate begins up
+    lanes = tl.arange(0, LANES)[None, :] + tl.zeros([BLOCK_N, 1], tl.int32)
     gate_weights = ()
     up_weights = ()
     for i in tl.static_range(CHUNKS):
-        here = k + i * BLOCK_K
-        gate_weights += (tl.load(weight_ptr + at + here, mask=inside & (here < K), other=0.0),)
-        up_weights += (tl.load(weight_ptr + half + at + here, mask=inside & (here < K), other=0.0),)
+        gate_weights += (fetch(weight_ptr, both, lanes, i, 2 * N, K // PIECES, LANES),)
+        up_weights += (fetch(weight_ptr, both + N, lanes, i, 2 * N, K // PIECES, LANES),)
     if OVERLAP:
         gdc_wait()
     for first in range(0, rows, ROWS):
         for r in tl.static_range(ROWS):
             # Behind the last row, the last one is computed again and not written.
             row = tl.minimum(first + r, rows - 1)
-            valid = n < tl.where(first + r < rows, N, 0)
-            gate = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
-            up = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
-            squares = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+            gate = tl.zeros([BLOCK_N, LANES], tl.float32)
+            up = tl.zeros([BLOCK_N, LANES], tl.float32)
+            squares = tl.zeros([BLOCK_N, LANES], tl.float32)
             for i in tl.static_range(CHUNKS):
-                here = k + i * BLOCK_K
-                x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
-                gain = tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32)
-                squares = tl.fma(x, x, squares)
-                gate = tl.fma(x * gain, gate_weights[i].to(tl.float32), gate)
-                up = tl.fma(x * gain, up_weights[i].to(tl.float32), up)
+                xs = ()
+                for p in tl.static_range(PIECES):
+                    here = lanes + (i * PIECES + p) * LANES
+                    x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
+                    squares = tl.fma(x, x, squares)
+                    xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
+                gate = multiply(
+                    gate, xs, gate_weights[i], factor_ptr, both, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
+                )
+                up = multiply(
+                    up, xs, up_weights[i], factor_ptr, both + N, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
+                )
             scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
-            g = tl.sum(gate, 1) * scale
-            u = tl.sum(up, 1) * scale
+            gated = tl.sum(gate, 1) * scale
+            upped = tl.sum(up, 1) * scale
+            if BITS == 8:
+                gated *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
+                upped *= tl.load(factor_ptr + N + n, mask=n < N, other=0.0)
             if BIAS:
-                g += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
-                u += tl.load(bias_ptr + N + n, mask=n < N, other=0.0).to(tl.float32)
-            y = g / (1 + tl.exp(-g)) * u
+                gated += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
+                upped += tl.load(bias_ptr + N + n, mask=n < N, other=0.0).to(tl.float32)
+            small = tl.exp(-tl.abs(gated))  # never overflows
+            y = gated * tl.where(gated < 0, small, 1.0) / (1 + small) * upped
+            valid = n < tl.where(first + r < rows, N, 0)
             tl.store(out_ptr + row * N + n, y.to(out_ptr.dtype.element_ty), mask=valid)
 
 
-def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Tensor, bias: Tensor | None) -> Tensor:
+def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
     x = rows_of(x)
-    rows, columns, count = len(x), weight.shape[1], weight.shape[0] // 2
-    shape = tile("norm_swiglu")
-    out = torch.empty(rows, count, dtype=weight.dtype, device=x.device)
+    of = stream(weight)
+    columns, count = of.shape[1], of.shape[0] // 2
+    shape = tile("norm_swiglu", of.bits)
+    out = torch.empty(len(x), count, dtype=activations(weight), device=x.device)
     _kernel[(triton.cdiv(count, shape.rows),)](
-        x, gain, weight, weight if bias is None else bias, out, rows, count, eps, x.stride(0),
-        K=columns, BLOCK_N=shape.rows, BLOCK_K=shape.columns,
-        ROWS=rows_together(rows), BIAS=bias is not None, **options(shape.warps, shape.registers),
+        x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
+        K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, BITS=of.bits, GROUP=of.group,
+        ROWS=rows_together(len(x), of.bits), BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import kernels
 from kernels import backend, launching
+from kernels.weights import Eight, Weight, dense, four, shape_of
 
 # Sums of fp32 products, in another order; what is rounded to bfloat16 behind them differs by 2^-8 where the interpreter
 # cuts off what a GPU rounds.
@@ -39,6 +40,17 @@ def sizes() -> list[Any]:
 
 def random(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape))).to(device, dtype)
+
+
+def few_bits(rows: int, columns: int, bits: int, device: str, group: int = 32) -> Weight:
+    """Random codes, and the factors that make them numbers."""
+    generator = torch.Generator().manual_seed(rows + columns)
+    if bits == 8:
+        codes = torch.randint(-127, 128, (rows, columns), generator=generator, dtype=torch.int8)
+        return Eight(codes.to(device), torch.rand(rows, generator=generator).to(device))
+    codes = torch.randint(0, 16, (rows, columns), generator=generator, dtype=torch.uint8)
+    steps, offsets = torch.randn(2, rows, columns // group, generator=generator).bfloat16()
+    return four(codes.to(device), steps.to(device), offsets.to(device))
 
 
 def both(call: Callable[[], Any]) -> tuple[Any, Any]:
@@ -65,6 +77,39 @@ def test_products(rows: int, k: int, n: int, bias: bool, dtype: torch.dtype, dev
     assert error(*both(lambda: kernels.norm_swiglu(x, gain, 1e-6, weight, added))) <= BOUNDS[dtype]
     inner, stream = x.to(dtype), random(rows, 2 * n, device=device)
     assert error(*both(lambda: kernels.linear_add(stream, inner, weight, added))) <= BOUNDS[torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("rows", "k", "n", "bits", "group"),
+    [
+        (1, 128, 20, 4, 32),
+        (3, 256, 18, 4, 64),
+        (2, 384, 24, 4, 128),
+        (3, 65, 21, 8, 0),
+        pytest.param(5, 896, 1000, 4, 32, marks=pytest.mark.gpu),
+        pytest.param(32, 4864, 448, 4, 32, marks=pytest.mark.gpu),
+        pytest.param(63, 1000, 65, 8, 0, marks=pytest.mark.gpu),
+        pytest.param(2, 896, 75_968, 8, 0, marks=pytest.mark.gpu),
+    ],
+)
+def test_products_of_few_bits(rows: int, k: int, n: int, bits: int, group: int, device: str) -> None:
+    x, gain, weight = random(rows, k, device=device), random(k, device=device), few_bits(2 * n, k, bits, device, group)
+    added, stream = random(2 * n, device=device), random(rows, 2 * n, device=device)
+    exact, rounded = BOUNDS[torch.float32], BOUNDS[torch.bfloat16]
+    assert error(*both(lambda: kernels.norm_linear(x, gain, 1e-6, weight, added))) <= exact
+    assert error(*both(lambda: kernels.norm_swiglu(x, gain, 1e-6, weight))) <= rounded
+    assert error(*both(lambda: kernels.linear_add(stream, x.bfloat16(), weight))) <= exact
+
+
+def test_four_bits_stand_for_what_they_were_made_of(device: str) -> None:
+    codes = torch.arange(16, dtype=torch.uint8).repeat(3, 16).to(device)
+    steps, offsets = random(2, 3, 8, dtype=torch.bfloat16, device=device)
+    weight = four(codes, steps, offsets)
+    grouped = (codes.float().unflatten(-1, (8, -1)) - 8) * steps.float().unsqueeze(-1) + offsets.float().unsqueeze(-1)
+    assert shape_of(weight) == (3, 256)
+    assert torch.equal(dense(weight), grouped.flatten(-2))
+    with pytest.raises(ValueError, match="rows of 96 in groups of 32"):
+        four(codes[:, :96].contiguous(), steps[:, :3], offsets[:, :3])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -139,14 +184,18 @@ def test_embedding_is_exact(device: str) -> None:
         table = random(11, columns, dtype=torch.bfloat16, device=device)
         ids = torch.tensor([10, 0, 3], dtype=torch.int32, device=device)
         assert torch.equal(*both(lambda table=table, ids=ids: kernels.embed(ids, table)))
+        codes = few_bits(11, columns, 8, device)
+        assert torch.equal(*both(lambda table=codes, ids=ids: kernels.embed(ids, table)))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, device: str) -> None:
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 32), (torch.bfloat16, 16), (torch.bfloat16, 4)], ids=str)
+def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, bits: int, device: str) -> None:
     """Bit by bit: a block must decide as single tokens do, near-equal scores included."""
-    k, n, heads, groups, width, start = 96, 32, 3, 1, 32, 13
+    k, n, heads, groups, width, start = 128, 32, 3, 1, 32, 13
     x, qkv = random(9, k, device=device), random(9, (heads + 2 * groups) * width, device=device)
-    gain, weight = random(k, dtype=dtype, device=device), random(2 * n, k, dtype=dtype, device=device)
+    gain = random(k, dtype=dtype, device=device)
+    plain = random(2 * n, k, dtype=dtype, device=device)
+    weight = few_bits(2 * n, k, bits, device) if bits < 16 else plain
     rotation = random(64, width, device=device)
     cached = random(2, groups, 64, width, dtype=dtype, device=device)
 
