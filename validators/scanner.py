@@ -241,6 +241,8 @@ class Scanner(LayoutScanner):
                     return
                 continue
             if after is None:
+                if text[begin : end + 1] == "..":
+                    end += 1  # it was to be '...'
                 self._refuse(scan, node, frame, begin, end)
                 return
             node, at = after, end

@@ -67,6 +67,9 @@ def test_each_line_end_makes_its_own_program_of_every_prefix() -> None:
 
 
 REFUSED = {  # text up to the first impossible character, that character
+    "f(..": "x",
+    "x.": ".",
+    "from ..": "1",
     "x i": " ", "x ": "x", "f() =": " ", "x + 1": ":", "(a, b)": ":", "del f()": "\n", "with a as f()": ":",
     "for f()": ":", "(x for x in y": ",", "f(a=1, b": ")", "f(**a, *": "b", "def f(a=1, b": ")", "def f(*": ")",
     "'a' ": "b", "b'a' ": "'", "'\\x4": "g", "0777": " ", "1__": None, "1_": "_", "0x": "g", "if x:\n": "y",
