@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import platform
 import random
@@ -231,8 +230,9 @@ def command(full: bool, parts: tuple[str, ...], seed: int, examples: bool) -> No
         click.echo(f"{row.what:<54}{row.ours:>22}{row.goal:>12}  {row.anchor}{mark}")
         for example in row.examples if examples else ():
             click.echo(f"    {example}")
-    if not importlib.util.find_spec("llguidance"):
-        click.echo("llguidance is not installed: its figures are those of the notes, from another run")
+    click.echo(
+        "The anchors were measured once, on two cores at 8.7 µs a token for llguidance; none of them is run here."
+    )
     machine = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     figures = [{"what": row.what, "met": row.met, **row.figures} for row in rows]
     head = {"bench": "validator", "machine": machine, "full": full, "seed": seed, "s": round(time.monotonic() - begin)}
