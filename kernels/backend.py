@@ -38,8 +38,8 @@ ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(("cuda", "cpu") if launching.
 # op -> device type -> backends, quickest first.
 BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "rms_norm": {"cpu": ("aten",), "cuda": ("aten",)},
-    "int8_linear": {"cpu": ("onednn", "aten")},
-    "int4_linear": {"cpu": ("aten",)},
+    "int8_linear": {"cpu": ("onednn", "aten", "stream"), "cuda": ("stream",)},
+    "int4_linear": {"cpu": ("aten", "stream"), "cuda": ("stream",)},
     **dict.fromkeys(BLOCK_OPS, ON_GPU),
 }
 

@@ -92,12 +92,18 @@ def dense(weight: Weight) -> Tensor:
     return weight.float()
 
 
+def fits(columns: int, group: int) -> int:
+    """The words of a chunk for rows of so many columns that share factors in groups; 0 if there are no whole chunks."""
+    able = (n for n in LANES if columns % (WORD * n) == 0 and group % n == 0 and WORD * n % group == 0)
+    return next(able, 0)
+
+
 def four(codes: Tensor, steps: Tensor, offsets: Tensor) -> Four:
     """The weight (codes - 8) · steps + offsets: codes uint8 [N, K], 0 … 15; steps and offsets bfloat16 [N, g]."""
     rows, columns = codes.shape
     group = columns // steps.shape[1]
-    lanes = next((lanes for lanes in LANES if columns % (WORD * lanes) == 0 and group % lanes == 0), 0)
-    if not lanes or WORD * lanes % group:
+    lanes = fits(columns, group)
+    if not lanes:
         raise ValueError(f"rows of {columns} in groups of {group}; expected rows of 128n, in groups of 32, 64 or 128")
     chunks = codes.view(rows, -1, WORD, lanes).to(torch.int32)
     shifts = torch.arange(0, 32, 4, device=codes.device, dtype=torch.int32).unsqueeze(-1)

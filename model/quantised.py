@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from kernels.weights import Eight
 
 
 class Int8(NamedTuple):
@@ -91,6 +92,17 @@ class Int4Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return kernels.int4_linear(x, self.packed, self.bias)
+
+
+class Int8Embedding(nn.Module):
+    """Token ids [B, T] -> fp32 rows [B, T, K] of a table in eight bits, which may be the head's."""
+
+    def __init__(self, table: Eight) -> None:
+        super().__init__()
+        self.table = table
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.table.codes[ids].float() * self.table.scales[ids].unsqueeze(-1)
 
 
 class StoredEmbedding(nn.Module):

@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import kernels
+from kernels.weights import Eight, Four, Weight, activations
 from model.attention.gqa import GroupedQueryAttention
 from model.cache import Cache
 from model.decoder import Block, Decoder
 from model.errors import ModelUsageError
 from model.feed_forward import SwiGLU
-from model.layers import Linear, RMSNorm, frequencies
+from model.layers import Embedding, Linear, RMSNorm, frequencies
+from model.quantised import Int4Linear, Int8Embedding, Int8Linear
 
 CHUNK = 128
 """Keys that one program of the attention sees."""
@@ -28,7 +30,7 @@ class Norm(NamedTuple):
 
 
 class Product(NamedTuple):
-    weight: Tensor
+    weight: Weight
     bias: Tensor | None
 
 
@@ -53,13 +55,13 @@ def unsupported(decoder: Decoder) -> str | None:
         return "its attention or feed-forward has no fused kernels"
     if width % 32 or width & (width - 1) or config.rope.width != width:
         return f"heads of width {width}, {config.rope.width} of it rotary, have no fused kernels"
-    if not all(isinstance(module, Linear) for module in (decoder.projection, *_linears(decoder))):
+    if _table(decoder.embedding) is None or any(_weight(module) is None for module in _linears(decoder)):
         return "its weights are in a format that the fused kernels do not read"
     return None
 
 
-def _linears(decoder: Decoder) -> list[object]:
-    return [
+def _linears(decoder: Decoder) -> list[nn.Module]:
+    return [decoder.projection] + [
         module
         for block in decoder.blocks
         if isinstance(block, Block)
@@ -79,9 +81,9 @@ class BlockPass:
     def __init__(self, decoder: Decoder, cache: Cache) -> None:
         if problem := unsupported(decoder):
             raise ModelUsageError(f"this model cannot be computed by fused kernels: {problem}")
-        weight = decoder.embedding.weight
-        assert isinstance(weight, Tensor)
-        self.embedding = weight.detach()
+        table = _table(decoder.embedding)
+        assert table is not None
+        self.embedding = table
         self.rotation = rotation_table(decoder, cache.max_length)
         self.layers = [
             _layer(block, rows.rows)
@@ -97,7 +99,7 @@ class BlockPass:
         for layer in self.layers:
             qkv = kernels.norm_linear(x, *layer.attention_norm, *layer.qkv)
             found = kernels.attend(qkv, self.rotation, layer.keys, layer.values, start, CHUNK)
-            seen = kernels.merge(*found, start, CHUNK, layer.out.weight.dtype)
+            seen = kernels.merge(*found, start, CHUNK, activations(layer.out.weight))
             x = kernels.linear_add(x, seen, *layer.out)
             inner = kernels.norm_swiglu(x, *layer.feed_forward_norm, *layer.gate_up)
             x = kernels.linear_add(x, inner, *layer.down)
@@ -128,6 +130,23 @@ def _norm(module: RMSNorm) -> Norm:
     return Norm(module.weight.detach(), module.eps)
 
 
-def _product(module: object) -> Product:
-    assert isinstance(module, Linear)
-    return Product(module.weight.detach(), None if module.bias is None else module.bias.detach())
+def _product(module: nn.Module) -> Product:
+    weight, bias = _weight(module), module.bias
+    assert weight is not None and (bias is None or isinstance(bias, Tensor))
+    return Product(weight, None if bias is None else bias.detach())
+
+
+def _weight(module: nn.Module) -> Weight | None:
+    """What the fused products read of a module; None if it has no such thing."""
+    if isinstance(module, Linear):
+        return module.weight.detach()
+    if isinstance(module, Int4Linear | Int8Linear) and isinstance(module.packed.data, Tensor | Eight | Four):
+        return module.packed.data if module.packed.implementation.__name__.endswith("_stream") else None
+    return None
+
+
+def _table(module: nn.Module) -> Tensor | Eight | None:
+    """The rows that ids stand for; None if they are in another format."""
+    if isinstance(module, Embedding):
+        return module.weight.detach()
+    return module.table if isinstance(module, Int8Embedding) else None

@@ -17,7 +17,9 @@ BOUNDS = {
     ("rms_norm", "aten"): 1e-6,
     ("int8_linear", "onednn"): 5e-5,
     ("int8_linear", "aten"): 4e-3,
+    ("int8_linear", "stream"): 4e-3,
     ("int4_linear", "aten"): 4e-3,
+    ("int4_linear", "stream"): 4e-3,
 }
 ROWS = (1, 2, 3, 17, 63, 64, 65, 1000)
 
