@@ -68,7 +68,7 @@ def test_killed_twenty_times_it_gives_the_same_rows(tmp_path: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_killed_twenty_times_a_model_gives_the_same_rows(tmp_path: Path) -> None:
-    compare(tmp_path, write_tiny_gguf(tmp_path), "assistant", tasks=60, pause=0.3, row_ms=0)
+    compare(tmp_path, write_tiny_gguf(tmp_path), "assistant", tasks=40, pause=0.05, row_ms=0)
 
 
 def compare(folder: Path, model: Path, program: str, *, tasks: int, pause: float, row_ms: float) -> None:
