@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -20,6 +22,19 @@ class Request:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+
+
+class Cancel:
+    """A flag that a signal handler or another thread may raise; the decoder looks at it before and within passes."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def __call__(self) -> Literal["cancelled"] | None:
+        return "cancelled" if self._event.is_set() else None
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -63,19 +63,6 @@ class Chunk:
     step: Step[Any]
     completion: Completion | None = None
     """With the last chunk: what is to be inserted."""
-
-
-class Cancel:
-    """A flag that another thread may raise; the decoder looks at it before every pass."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def __call__(self) -> Literal["cancelled"] | None:
-        return "cancelled" if self._event.is_set() else None
 
 
 def open_session(settings: Settings) -> Session:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -62,20 +64,21 @@ class Decoder(nn.Module):
         """ids [B, T] -> logits [B, T, V], without a cache."""
         return self.head(self.hidden(ids))
 
-    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: Cache | None = None, between: Callable[[], None] = lambda: None) -> Tensor:
         """ids [B, T] -> the residual stream after the last block, before the final norm: [B, T, K].
 
-        Positions follow those of `cache`, which takes in the new rows; without one they start at 0.
+        Positions follow those of `cache`, which takes in the new rows; without one they start at 0. `between` is called
+        before each block; what it raises ends the pass, whose rows the cache does not count.
         """
         if ids.dim() != 2 or ids.shape[1] < 1:
             raise ModelUsageError(f"ids of shape {list(ids.shape)}; expected [batch, time], time at least 1")
         if cache is None:
-            return self._pass(ids, None)
+            return self._pass(ids, None, between)
         if cache.length + ids.shape[1] > cache.max_length:
             raise ModelUsageError(
                 f"{ids.shape[1]} tokens after {cache.length} do not fit a cache of {cache.max_length}"
             )
-        pieces = [self._pass(piece, cache) for piece in ids.split(PIECE, dim=1)]
+        pieces = [self._pass(piece, cache, between) for piece in ids.split(PIECE, dim=1)]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -93,13 +96,14 @@ class Decoder(nn.Module):
         declared = [kind.rows(self.config, layer) for layer in range(self.config.layers)]
         return Cache(declared, max_length, batch, self.rows, self.device)
 
-    def _pass(self, ids: Tensor, cache: Cache | None) -> Tensor:
+    def _pass(self, ids: Tensor, cache: Cache | None, between: Callable[[], None]) -> Tensor:
         start, time = (cache.length if cache else 0), ids.shape[1]
         positions = torch.arange(start, start + time, device=self.device)
         span = Span(start, time, self.rotary(positions), self.rows)
         layers = cache.layers if cache else [None] * len(self.blocks)
         x: Tensor = self.embedding(ids)
         for block, layer in zip(self.blocks, layers, strict=True):
+            between()
             x = block(x, span, layer)
         if cache:
             cache.length += time

@@ -13,12 +13,11 @@ from prompt_toolkit.auto_suggest import AutoSuggest, Suggestion
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 
-from assistant.completion import Request
+from assistant.completion import Cancel, Request
 from assistant.document import Gap
 from assistant.errors import ViableError
 from assistant.repl.contracts import Session
 from assistant.repl.keys import COMMAND
-from assistant.repl.turn import Cancel
 from assistant.repl.visible import visible
 
 REST = 0.2

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from assistant.completion import Request
+from assistant.completion import Cancel, Request
 from assistant.document import Gap, decode
 from assistant.errors import UsageProblem, ViableError
 from assistant.repl.contracts import Session
-from assistant.repl.turn import Cancel, take_turn
+from assistant.repl.turn import take_turn
 from assistant.repl.visible import visible
 
 

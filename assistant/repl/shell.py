@@ -16,7 +16,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.defaults import create_output
 
-from assistant.completion import Request
+from assistant.completion import Cancel, Request
 from assistant.document import Gap
 from assistant.errors import ViableError
 from assistant.judge import refusal
@@ -33,7 +33,7 @@ from assistant.repl.paint import Painter
 from assistant.repl.program import Moment, Program, Timeline
 from assistant.repl.prompt import new_prompt
 from assistant.repl.screen import Screen
-from assistant.repl.turn import Cancel, Turn, take_turn
+from assistant.repl.turn import Turn, take_turn
 from assistant.settings import Settings
 
 UNFINISHED = frozenset({"length", "time", "context", "cancelled"})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from assistant.completion import Completion, Request
+from assistant.completion import Cancel, Completion, Request
 from assistant.repl.contracts import Session
 from assistant.repl.lines import indentation, unit_end
 
@@ -18,19 +17,6 @@ if TYPE_CHECKING:
 
 UNIT_ENDED = "unit"
 """Finish reason of a turn that ended with the unit it wrote."""
-
-
-class Cancel:
-    """A flag that a signal handler or another thread may raise."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def __call__(self) -> Literal["cancelled"] | None:
-        return "cancelled" if self._event.is_set() else None
 
 
 class Block(NamedTuple):

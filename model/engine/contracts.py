@@ -5,7 +5,7 @@ Legend: R rows of one pass, V vocabulary. Tokens are ids, 0 <= id < V.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -46,6 +46,22 @@ class Drafter(Protocol):
         ...
 
 
+class Interrupted(Exception):
+    """A pass was broken off; `stop` says why."""
+
+    def __init__(self, stop: Literal["cancelled", "time"]) -> None:
+        super().__init__(stop)
+        self.stop: Literal["cancelled", "time"] = stop
+
+
+Interrupt = Callable[[], Literal["cancelled", "time"] | None]
+"""Asked before every pass and, where the scorer can, within one."""
+
+
+def never() -> None:
+    """The interrupt that never comes."""
+
+
 class Scorer(Protocol):
     """The model with its cache."""
 
@@ -59,11 +75,11 @@ class Scorer(Protocol):
         """How many tokens the cache can hold."""
         ...
 
-    def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
         """Append `ids`, R >= 1 of them, in one pass.
 
         Row i of the R rows ranks what follows ids[i]: all V ids, first to be tried first. A row that is not read
-        costs nothing beyond the pass.
+        costs nothing beyond the pass. Raises `Interrupted`, with nothing appended, where `interrupt` asks for it.
         """
         ...
 

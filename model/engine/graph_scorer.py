@@ -15,6 +15,7 @@ import kernels
 from model.attention import attention
 from model.cache import Cache
 from model.decoder import Decoder
+from model.engine.contracts import Interrupt, never
 from model.engine.order import Greedy, Order, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
@@ -32,7 +33,7 @@ FIRST_IDS = 8
 class Found(NamedTuple):
     """What a recorded block leaves on the device until the next pass."""
 
-    hidden: Tensor  # fp32 [R, K], for drafters that go on from it
+    hidden: Tensor  # fp32 [R, K]
     logits: Tensor  # fp32 [R, V]
     ids: Tensor  # int32 [R, FIRST_IDS], in memory that the host reads
 
@@ -70,6 +71,9 @@ class GraphScorer:
         self._given = self._input.numpy()
         self._place = torch.zeros_like(self._input, device=self._device)
         self._best = torch.zeros(WIDTHS[-1], FIRST_IDS, dtype=torch.int32, pin_memory=on_gpu)
+        # Residual streams of all positions, for drafters; the last row, again, takes what only fills up.
+        self._streams = torch.zeros(capacity + 1, decoder.config.width, dtype=torch.float32, device=self._device)
+        self._places = torch.arange(max(PREFILLS), device=self._device)
         self._done = torch.cuda.Event() if on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
         self._blocks: dict[int, Recorded[Found]] = {}
@@ -78,6 +82,11 @@ class GraphScorer:
     @property
     def ids(self) -> Sequence[int]:
         return self._ids
+
+    @property
+    def hidden(self) -> Tensor:
+        """fp32 [capacity, K] on the device: the state of every position that `ids` names, before the final norm."""
+        return self._streams[: self.capacity]
 
     @torch.inference_mode()
     def warm(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -89,7 +98,7 @@ class GraphScorer:
         self._wait()
 
     @torch.inference_mode()
-    def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
         first = len(self._ids)
         if not ids or first + len(ids) > self.capacity:
             raise ModelUsageError(f"{len(ids)} tokens after {first} in a cache of {self.capacity}")
@@ -160,7 +169,7 @@ class GraphScorer:
 
     def _compute_block(self, width: int) -> Found:
         start, ids = self._take(width)
-        hidden = self._block.hidden(ids, start)
+        hidden = self._keep(self._block.hidden(ids, start), start)
         logits = self._block.logits(hidden)
         best = kernels.top_ids(logits, FIRST_IDS)
         if self._device.type == "cpu":
@@ -169,7 +178,12 @@ class GraphScorer:
 
     def _compute_prefill(self, time: int, seen: int | None) -> Tensor:
         start, ids = self._take(time)
-        return self._prefill.hidden(ids, start, seen)
+        return self._keep(self._prefill.hidden(ids, start, seen), start)
+
+    def _keep(self, hidden: Tensor, start: Tensor) -> Tensor:
+        places = (self._places[: len(hidden)] + start).clamp_(max=self.capacity)
+        self._streams.index_copy_(0, places, hidden)
+        return hidden
 
     def _wait(self) -> None:
         if self._done:

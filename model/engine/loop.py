@@ -5,24 +5,30 @@ There is one loop. Decoding token by token is `NoDraft`, decoding without rules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from model.engine.accept import Accept, verified
-from model.engine.contracts import Drafter, Scorer, Step, Stop, Validator, Window
+from model.engine.contracts import (
+    Drafter,
+    Interrupt,
+    Interrupted,
+    Scorer,
+    Step,
+    Stop,
+    Validator,
+    Window,
+    never,
+)
 from model.engine.order import Order
 
 S = TypeVar("S", bound=Hashable)
 
-PREFILL_CHUNK = 512
+PREFILL_CHUNK = 256
 """Prompt tokens per pass: long enough to be efficient, short enough to be interrupted."""
 
-Interrupt = Callable[[], Literal["cancelled", "time"] | None]
-"""Asked before every pass."""
-
-
-def never() -> None:
-    """The interrupt that never comes."""
+PATIENCE = 256
+"""Refused tokens after which the interrupt is asked again."""
 
 
 def decode(
@@ -58,7 +64,10 @@ def decode(
             return
         # The pass itself gives one token more than was drafted, and the cache must hold the block.
         width = min(window.width, room - 1, scorer.capacity - len(ids))
-        step = _advance(ids, width, scorer, validator, state, drafter, order, end_ids, accept)
+        try:
+            step = _advance(ids, width, scorer, validator, state, drafter, order, end_ids, accept, interrupt)
+        except Interrupted as interrupted:
+            step = Step(stop=interrupted.stop)
         yield step
         if step.stop:
             return
@@ -77,7 +86,10 @@ def _prefill(prompt: Sequence[int], scorer: Scorer, order: Order, interrupt: Int
     while (held := len(scorer.ids)) < len(prompt) - 1:
         if stop := interrupt():
             return stop
-        scorer.extend(prompt[held : min(held + PREFILL_CHUNK, len(prompt) - 1)], order)
+        try:
+            scorer.extend(prompt[held : min(held + PREFILL_CHUNK, len(prompt) - 1)], order, interrupt)
+        except Interrupted as interrupted:
+            return interrupted.stop
     return None
 
 
@@ -95,6 +107,7 @@ def _advance(
     order: Order,
     end_ids: Container[int],
     accept: Accept,
+    interrupt: Interrupt,
 ) -> Step[S]:
     """One pass over the last kept token and a draft."""
     draft = drafter.propose(ids, width)
@@ -104,9 +117,9 @@ def _advance(
     states: list[S] = []
     agreed = refused = 0
     stop: Stop | None = None
-    for row, ranking in enumerate(scorer.extend([ids[-1], *block], order)):
+    for row, ranking in enumerate(scorer.extend([ids[-1], *block], order, interrupt)):
         drafted = block[row] if row < viable else None
-        choice = accept(drafted, ranking, validator, state, end_ids)
+        choice = accept(drafted, _interruptible(ranking, interrupt), validator, state, end_ids)
         refused += choice.refused
         stop = choice.stop
         if stop:
@@ -118,6 +131,14 @@ def _advance(
             break
         agreed += 1
     return Step(tuple(kept), tuple(states), draft.source, len(draft.ids), viable, agreed, refused, stop)
+
+
+def _interruptible(ranking: Iterable[int], interrupt: Interrupt) -> Iterator[int]:
+    """`ranking`, broken off where nothing viable is found for long and nobody waits any more."""
+    for place, token in enumerate(ranking, 1):
+        if place % PATIENCE == 0 and (stop := interrupt()):
+            raise Interrupted(stop)
+        yield token
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -70,7 +70,7 @@ class MTPDraft:
         drafted: list[int] = []
         for depth in range(min(width, self._modules.depth)):
             start = self._kept[depth]
-            tokens = [*ids[start + depth + 1 :], *drafted]
+            tokens = [*ids, *drafted][start + depth + 1 : cached + depth + 1]
             level = self._levels[depth]
             level[start:cached] = self._modules.advance(depth, below[start:cached], tokens, start)
             drafted.append(self._modules.best(depth, level[cached - 1]))

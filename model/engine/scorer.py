@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.decoder import Decoder
+from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.order import Order, ranked
 
 
@@ -37,9 +38,17 @@ class CachedScorer:
         return self._hidden
 
     @torch.inference_mode()
-    def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
+        def look_up() -> None:
+            if stop := interrupt():
+                raise Interrupted(stop)
+
         first = len(self._ids)
-        hidden = self._decoder.hidden(torch.tensor([ids], device=self._decoder.device), self._cache)
+        try:
+            hidden = self._decoder.hidden(torch.tensor([ids], device=self._decoder.device), self._cache, look_up)
+        except Interrupted:
+            self._cache.truncate(first)
+            raise
         if self._hidden is None:
             self._hidden = hidden.new_empty(self.capacity, hidden.shape[-1])
         self._hidden[first : first + len(ids)] = hidden[0]

@@ -13,7 +13,7 @@ texts = st.text(st.sampled_from("abé\n"), max_size=60)
 
 
 def test_without_text_to_the_right_the_prompt_is_the_text() -> None:
-    assert build(BYTES, "x = ", "", 20) == (tuple(BYTES.encode("x = ")), False)
+    assert build(BYTES, "x = ", "", 20) == (tuple(BYTES.encode("x = ")), False, False)
 
 
 def test_an_empty_file_begins_where_a_document_does() -> None:
@@ -24,7 +24,7 @@ def test_an_empty_file_begins_where_a_document_does() -> None:
 
 def test_a_model_without_marks_reads_what_stands_left() -> None:
     plain = Tokenizer(BYTES.encode, BYTES.pieces, BYTES.specials, BYTES.end_ids, None)
-    assert build(plain, "ab", "cd", 20) == (tuple(BYTES.encode("ab")), False)
+    assert build(plain, "ab", "cd", 20) == (tuple(BYTES.encode("ab")), False, False)
 
 
 @given(texts, texts, st.integers(8, 80))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from assistant.completion import Completion, Request
+from assistant.completion import Cancel, Completion, Request
 from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
-from assistant.session import Cancel, Session, open_session
+from assistant.session import Session, open_session
 from assistant.settings import Settings
 from tests.tiny import write_tiny_gguf
 from validators import ReferenceValidator

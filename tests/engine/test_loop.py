@@ -26,6 +26,7 @@ from model.engine import (
     trusting,
     verified,
 )
+from model.engine.loop import PATIENCE, PREFILL_CHUNK
 from tests.engine.toy import Brackets, PerfectDraft, RandomDraft, ToyScorer
 from validators import AcceptAll
 
@@ -145,7 +146,7 @@ def test_an_interrupt_stops_before_the_next_pass_even_in_the_prompt() -> None:
         window=Fixed(2),
         interrupt=lambda: next(answers),
     )
-    assert step.stop == "cancelled" and scorer.computed == 1024
+    assert step.stop == "cancelled" and scorer.computed == 2 * PREFILL_CHUNK
 
 
 def test_nothing_viable_is_a_dead_end_and_counts_every_refusal() -> None:
@@ -196,3 +197,25 @@ def test_trusting_keeps_every_viable_draft_and_stays_viable(seed: int, validator
     assert all(step.agreed == step.viable for step in steps)
     truth, *_ = run(NoDraft(), Greedy(), validator, seed)
     assert run(NoDraft(), Greedy(), validator, seed, accept=trusting)[0] == truth
+
+
+def test_a_long_search_for_a_viable_token_can_be_interrupted() -> None:
+    class Nothing(AcceptAll):
+        def accept_block(self, state, ids):
+            return 0, None
+
+    scorer = ToyScorer(5 * PATIENCE, 1)
+    asked: Iterator = iter([None, None, "time"])
+    (step,) = decode(
+        [1],
+        scorer=scorer,
+        validator=Nothing(),
+        state=None,
+        drafter=NoDraft(),
+        order=Greedy(),
+        end_ids=(),
+        max_tokens=5,
+        window=Fixed(2),
+        interrupt=lambda: next(asked),
+    )
+    assert step == Step(stop="time")

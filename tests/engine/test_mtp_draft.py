@@ -52,7 +52,7 @@ def slow_twin(ids: Sequence[int], width: int, depth: int) -> tuple[int, ...]:
     """Every row from scratch."""
     modules, state, drafted = Summing(depth), hidden_of(ids[:-1]), []
     for k in range(min(width, depth)):
-        state = modules.advance(k, state, [*ids[k + 1 :], *drafted], 0)
+        state = modules.advance(k, state, [*ids, *drafted][k + 1 : len(ids) + k], 0)
         drafted.append(modules.best(k, state[-1]))
     return tuple(drafted)
 

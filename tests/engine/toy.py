@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from model.engine.contracts import Draft
+from model.engine.contracts import Draft, Interrupt, never
 from model.engine.order import Order, ranked
 
 
@@ -27,7 +27,7 @@ class ToyScorer:
         generator = torch.Generator().manual_seed(hash((self.seed, *ids[-2:])) % 2**31)
         return torch.randn(self.vocabulary, generator=generator)
 
-    def extend(self, ids: Sequence[int], order: Order) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
         rows: list[Iterable[int]] = []
         for token in ids:
             self.ids.append(token)

@@ -7,14 +7,13 @@ import time
 
 import pytest
 
-from assistant.completion import Request
+from assistant.completion import Cancel, Request
 from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.repl.loading import Loader
 from assistant.repl.notes import toolbar
 from assistant.repl.options import PER_REQUEST, Options, changed
 from assistant.repl.screen import theme_style, themes
-from assistant.repl.turn import Cancel
 from assistant.settings import Settings
 from tests.repl.fake import FakeSession
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assistant.completion import Request
+from assistant.completion import Cancel, Request
 from assistant.document import Gap
 from assistant.repl.notes import Totals, after_turn, trace
-from assistant.repl.turn import Block, Cancel, Turn, take_turn
+from assistant.repl.turn import Block, Turn, take_turn
 from tests.repl.fake import FakeSession, pieces
 
 BODY = "    if n < 2:\n        return False\n    return True\n"
