@@ -15,7 +15,7 @@ import kernels
 from model.attention import attention
 from model.cache import Cache
 from model.decoder import Decoder
-from model.engine.contracts import Interrupt, never
+from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.order import Greedy, Order, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
@@ -102,6 +102,8 @@ class GraphScorer:
         first = len(self._ids)
         if not ids or first + len(ids) > self.capacity:
             raise ModelUsageError(f"{len(ids)} tokens after {first} in a cache of {self.capacity}")
+        if stop := interrupt():
+            raise Interrupted(stop)
         rankings: list[Iterable[int]] = []
         for at in range(0, len(ids), PREFILLS[-1]):
             rankings += self._pass(ids[at : at + PREFILLS[-1]], order)

@@ -11,7 +11,8 @@ import torch
 import model
 from kernels import backend
 from kernels.weights import Eight, Four
-from model.engine import Fixed, Greedy, LookupDraft, NoDraft, Order, Sampled, decode
+from model.engine import Fixed, Greedy, Interrupted, LookupDraft, NoDraft, Order, Sampled, decode
+from model.engine.choose import scorer_for
 from model.engine.graph_scorer import PREFILLS, WIDTHS, GraphScorer
 from model.engine.scorer import CachedScorer
 from model.errors import ModelUsageError
@@ -104,11 +105,46 @@ def test_fills_its_cache_to_the_last_position(decoder: model.Decoder, scorer: Gr
         scorer.extend([1], Greedy())
 
 
+def test_keeps_the_states_of_all_positions_for_drafters(decoder: model.Decoder, scorer: GraphScorer) -> None:
+    text = ids(90)
+    for piece in (text[:50], text[50:60], text[60:]):
+        scorer.extend(piece, Greedy())
+    scorer.truncate(70)
+    scorer.extend(text[70:73], Greedy())
+    with torch.inference_mode():
+        expected = decoder.hidden(torch.tensor([text], device=decoder.device))[0].float()
+    assert scorer.hidden.shape == (CAPACITY, 96)
+    assert float((scorer.hidden[:90] - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("found", ["Triton is not installed", None])
+def test_the_choice_of_a_scorer_says_what_is_missing(
+    decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
+    assert isinstance(scorer_for(decoder, 20), CachedScorer if decoder.device.type == "cpu" else GraphScorer)
+    monkeypatch.setattr(model.Decoder, "device", torch.device("cuda"))
+    monkeypatch.setattr("model.gpu.problem", lambda: found)
+    monkeypatch.setattr("model.engine.choose.GraphScorer", _no_room)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2e8, 4e9))
+    with pytest.raises(ModelUsageError, match=found or r"full \(0.2 of 4.0 GB free\)"):
+        scorer_for(decoder, 20)
+
+
+def _no_room(decoder: model.Decoder, capacity: int) -> GraphScorer:
+    raise torch.OutOfMemoryError
+
+
 def test_a_ranking_that_was_overwritten_is_not_handed_out(scorer: GraphScorer) -> None:
     (old,) = scorer.extend([5], Greedy())
     scorer.extend([6], Greedy())
     with pytest.raises(ModelUsageError, match="overwritten"):
         next(iter(old))
+
+
+def test_an_interrupt_comes_before_the_pass(scorer: GraphScorer) -> None:
+    with pytest.raises(Interrupted):
+        scorer.extend(ids(50), Greedy(), lambda: "cancelled")
+    assert scorer.passes == 0 and scorer.ids == []
 
 
 def test_warm_records_before_the_first_pass(scorer: GraphScorer) -> None:
