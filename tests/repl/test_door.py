@@ -84,7 +84,8 @@ Start = Callable[[str], Terminal]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts commands on terminals; VIABLE_HOME is a folder of the test's own."""
-    assert shutil.which("tmux"), "these tests need tmux"
+    if not shutil.which("tmux"):
+        pytest.skip("tmux is not installed; CI installs it")
     terminals: list[Terminal] = []
 
     def begin(command: str) -> Terminal:
