@@ -83,7 +83,7 @@ def check(decoder: Any, scorer: GraphScorer) -> Figures:
     from model.engine.graph_scorer import WIDTHS
     from model.engine.scorer import CachedScorer
 
-    plain = CachedScorer(decoder, 2 * PROMPT)
+    plain = CachedScorer(decoder, PROMPT + WIDTHS[-1])
     for each in (scorer, plain):
         each.truncate(0)
         each.extend(prompt(PROMPT), Greedy())
@@ -133,11 +133,12 @@ def ops(scorer: GraphScorer, rows: int, only: str = "") -> dict[str, tuple[float
     block = scorer._block
     layers = block.layers
     some = layers[0]
-    x = torch.randn(rows, block.norm.gain.numel(), device="cuda")
-    qkv = torch.randn(rows, stream(some.qkv.weight).shape[0], device="cuda")
-    seen = torch.randn(rows, stream(some.out.weight).shape[1], device="cuda").bfloat16()
-    inner = torch.randn(rows, stream(some.down.weight).shape[1], device="cuda").bfloat16()
-    start = torch.tensor([PROMPT], dtype=torch.int32, device="cuda")
+    device = block.rotation.device
+    x = torch.randn(rows, block.norm.gain.numel(), device=device)
+    qkv = torch.randn(rows, stream(some.qkv.weight).shape[0], device=device)
+    seen = torch.randn(rows, stream(some.out.weight).shape[1], device=device).bfloat16()
+    inner = torch.randn(rows, stream(some.down.weight).shape[1], device=device).bfloat16()
+    start = torch.tensor([PROMPT], dtype=torch.int32, device=device)
     parts = kernels.attend(qkv, block.rotation, some.keys, some.values, start, 128)
     logits = block.logits(x)
     calls: dict[str, tuple[Callable[[Any], Any], float]] = {

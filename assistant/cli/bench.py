@@ -13,6 +13,8 @@ from assistant.cli.lazy import LazyGroup
     summaries={
         "validator": "The validator: exactness, speed, memory.",
         "lsp": "The language server: start, typing, cancelling, memory, validity.",
+        "decode": "Decoding on a GPU: passes, validated tokens, first token, memory.",
+        "gpu_profile": "A pass on a GPU, op by op, beside the memory's bandwidth.",
         "decode_cpu": "Decoding on a processor, beside llama.cpp where that is installed.",
     },
 )
