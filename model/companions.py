@@ -41,8 +41,8 @@ def mtp_drafter(decoder: Decoder, model_path: Path, sha256: str | None, scorer: 
     if path is None:
         return NoDraft()
     log.info("drafting modules: %s", path.name)
-    modules = mtp.load(path, decoder)
-    head = pick_rows(model_path, "projection.weight", modules.ids.cpu()).to(decoder.device)
+    modules = mtp.load(path, decoder, decoder.rows)
+    head = pick_rows(model_path, "projection.weight", modules.ids.cpu())
     return MTPDraft(MTPRows(modules, decoder, head, scorer.capacity), scorer, scorer.capacity)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,28 @@ from model.attention.span import Span
 from model.decoder import Decoder
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
-from model.quantised import Int8Linear, to_int8
+from model.quantised import Int8, Int8Linear, to_int8
 
 
 class MTPRows:
     """The modules of `mtp` beside `decoder`, with room for `capacity` positions.
 
-    head: [V', K], the rows of the decoder's projection for the ids that are drafted. Where the decoder keeps its
-    matrices in fewer bits, so do the modules and the head.
+    head: the rows of the decoder's projection for the ids that are drafted, slices [n, K] of [V', K]. Where the decoder
+    keeps its matrices in fewer bits, so do the modules, which are taken over, and the head.
     """
 
-    def __init__(self, mtp: MTP, decoder: Decoder, head: Tensor, capacity: int) -> None:
+    def __init__(self, mtp: MTP, decoder: Decoder, head: Iterable[Tensor], capacity: int) -> None:
         self._modules = [module for module in mtp.depths if isinstance(module, MTPModule)]
         self._ids: list[int] = mtp.ids.tolist()
         self._decoder = decoder
         self._cache = mtp.new_cache(capacity, 1, decoder.rows)
-        self._head: nn.Module = _plain(head.to(decoder.dtype))
-        if not isinstance(decoder.projection, Linear):
-            self._head = Int8Linear(to_int8(head), None)
+        self._head: nn.Module
+        if isinstance(decoder.projection, Linear):
+            self._head = _plain(torch.cat([rows.to(decoder.device, decoder.dtype) for rows in head]))
+        else:
+            slices = [to_int8(rows) for rows in head]
+            codes, scales = (torch.cat(parts) for parts in zip(*slices, strict=True))
+            self._head = Int8Linear(Int8(codes, scales), None)
             for module in self._modules:
                 _shrink(module)
         self.depth = len(self._modules)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Hashable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 from validators.contracts import Problem, Unit, Validator
@@ -105,14 +106,13 @@ def _split(data: bytes) -> tuple[str, bytes] | None:
 def examples(pending: bytes) -> tuple[str, ...]:
     """Characters that begin with the bytes `pending`, one of each kind that Python's grammar tells apart.
 
-    The kinds are: may begin a name, may only continue a name, other. Characters that NFKC changes are passed over:
-    whether they may stand in a name depends on what they change to.
+    The kinds are: may begin a name, may only continue a name, other. Characters that NFKC changes come last: whether
+    they may stand in a name depends on what they change to.
     """
     found: dict[str, str] = {}
-    for code in _codes(pending):
-        character = chr(code)
-        if unicodedata.normalize("NFKC", character) != character:
-            continue
+    characters = [chr(code) for code in _codes(pending)]
+    changed = [character for character in characters if unicodedata.normalize("NFKC", character) != character]
+    for character in chain(sorted(set(characters).difference(changed)), changed):
         kind = "start" if character.isidentifier() else "continue" if f"a{character}".isidentifier() else "other"
         found.setdefault(kind, character)
         if len(found) == 3:

@@ -12,6 +12,9 @@ from model.engine.contracts import Draft
 from model.engine.drafters import NOTHING
 from model.engine.loop import common_prefix
 
+ROWS = 256
+"""Positions computed at a time: what a long prompt needs besides its rows stays bounded."""
+
 
 class States(Protocol):
     """Where the decoder's own states are kept: `CachedScorer`."""
@@ -70,9 +73,11 @@ class MTPDraft:
         drafted: list[int] = []
         for depth in range(min(width, self._modules.depth)):
             start = self._kept[depth]
-            tokens = [*ids, *drafted][start + depth + 1 : cached + depth + 1]
+            tokens = [*ids, *drafted][depth + 1 :]
             level = self._levels[depth]
-            level[start:cached] = self._modules.advance(depth, below[start:cached], tokens, start)
+            for begin in range(start, cached, ROWS):
+                end = min(begin + ROWS, cached)
+                level[begin:end] = self._modules.advance(depth, below[begin:end], tokens[begin:end], begin)
             drafted.append(self._modules.best(depth, level[cached - 1]))
             self._kept[depth] = max(cached - depth, 0)
             below = level

@@ -28,7 +28,7 @@ def test_rows_in_pieces_equal_the_whole_text(path: Path) -> None:
     hidden = decoder.hidden(ids)
     whole = modules.states(decoder, ids, hidden)
     head = modules.head_rows(decoder)
-    rows = MTPRows(modules, decoder, head, capacity=64)
+    rows = MTPRows(modules, decoder, [head], capacity=64)
     state = hidden[0]
     for depth in range(2):
         tokens = ids[0, depth + 1 :].tolist()
@@ -45,7 +45,7 @@ def test_picked_rows_are_those_of_the_matrix(path: Path) -> None:
     decoder = model.load(path, dtype="float32")
     chosen = torch.tensor([5, 0, 200, 5])
     assert isinstance(decoder.projection.weight, torch.Tensor)
-    assert torch.equal(pick_rows(path, "projection.weight", chosen), decoder.projection.weight[chosen])
+    assert torch.equal(torch.cat(list(pick_rows(path, "projection.weight", chosen))), decoder.projection.weight[chosen])
 
 
 @torch.inference_mode()
