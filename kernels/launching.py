@@ -33,7 +33,7 @@ DEPENDENT_LAUNCH = (9, 0)
 """Compute capability from which a kernel can start before the one in front of it has ended."""
 
 TOGETHER = 4
-"""Rows multiplied with a tile of weights at a time; wider passes take it in turns of so many."""
+"""Rows multiplied with a tile of weights by one program; wider passes read the tile again, from a cache."""
 
 
 def problem(device: str) -> str | None:
@@ -88,9 +88,14 @@ def options(warps: int, registers: int | None = None, *, first: bool = False) ->
     return chosen
 
 
-def rows_together(rows: int, bits: int) -> int:
-    """How many rows a compiled kernel multiplies at a time: one, where unpacking the weight takes its registers."""
-    return 1 if bits == 4 else min(rows, TOGETHER)
+def rows_together(rows: int, bits: int) -> tuple[int, int]:
+    """How many rows a program multiplies, and how many programs take them in turns.
+
+    It is one row where unpacking the weight takes the registers. There is no loop over rows in a kernel: the compiler
+    would widen all weights in front of it, and run out of registers.
+    """
+    together = 1 if bits == 4 else min(rows, TOGETHER)
+    return together, -(-rows // together)
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -32,26 +32,26 @@ def _kernel(
         weights += (fetch(weight_ptr, n, lanes, i, N, K // PIECES, LANES),)
     if OVERLAP:
         gdc_wait()
-    for first in range(0, rows, ROWS):
-        for r in tl.static_range(ROWS):
-            # Behind the last row, the last one is computed again and not written.
-            row = tl.minimum(first + r, rows - 1)
-            valid = n < tl.where(first + r < rows, N, 0)
-            y = tl.load(x_ptr + row * x_stride + n, mask=valid, other=0.0).to(tl.float32)
-            dot = tl.zeros([BLOCK_N, LANES], tl.float32)
-            for i in tl.static_range(CHUNKS):
-                xs = ()
-                for p in tl.static_range(PIECES):
-                    here = lanes + (i * PIECES + p) * LANES
-                    place = row * inner_stride + here
-                    xs += (tl.load(inner_ptr + place, mask=here < K, other=0.0).to(tl.float32),)
-                dot = multiply(dot, xs, weights[i], factor_ptr, n, lanes, i, N, K, LANES, BITS, GROUP, INTERPRETED)
-            product = tl.sum(dot, 1)
-            if BITS == 8:
-                product *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
-            if BIAS:
-                product += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
-            tl.store(out_ptr + row * N + n, y + product, mask=valid)
+    first = tl.program_id(1) * ROWS
+    for r in tl.static_range(ROWS):
+        # Behind the last row, the last one is computed again and not written.
+        row = tl.minimum(first + r, rows - 1)
+        valid = n < tl.where(first + r < rows, N, 0)
+        y = tl.load(x_ptr + row * x_stride + n, mask=valid, other=0.0).to(tl.float32)
+        dot = tl.zeros([BLOCK_N, LANES], tl.float32)
+        for i in tl.static_range(CHUNKS):
+            xs = ()
+            for p in tl.static_range(PIECES):
+                here = lanes + (i * PIECES + p) * LANES
+                place = row * inner_stride + here
+                xs += (tl.load(inner_ptr + place, mask=here < K, other=0.0).to(tl.float32),)
+            dot = multiply(dot, xs, weights[i], factor_ptr, n, lanes, i, N, K, LANES, BITS, GROUP, INTERPRETED)
+        product = tl.sum(dot, 1)
+        if BITS == 8:
+            product *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
+        if BIAS:
+            product += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
+        tl.store(out_ptr + row * N + n, y + product, mask=valid)
 
 
 def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
@@ -59,12 +59,13 @@ def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None) ->
     of = stream(weight)
     count, columns = of.shape
     shape = tile("linear_add_long" if columns >= LONG else "linear_add", of.bits)
+    together, turns = rows_together(len(x), of.bits)
     out = torch.empty(len(x), count, dtype=torch.float32, device=x.device)
-    _kernel[(triton.cdiv(count, shape.rows),)](
+    _kernel[(triton.cdiv(count, shape.rows), turns)](
         x, inner, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count,
         x.stride(0), inner.stride(0),
         K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, BITS=of.bits, GROUP=of.group,
-        ROWS=rows_together(len(x), of.bits), BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        ROWS=together, BIAS=bias is not None, INTERPRETED=INTERPRETED,
         **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

@@ -38,40 +38,38 @@ def _kernel(
             weights += (fetch(weight_ptr, n, lanes, i, N, K // PIECES, LANES),)
     if OVERLAP:
         gdc_wait()
-    for first in range(0, rows, ROWS):
-        for r in tl.static_range(ROWS):
-            # Behind the last row, the last one is computed again and not written.
-            row = tl.minimum(first + r, rows - 1)
-            squares = tl.zeros([BLOCK_N, LANES], tl.float32)
-            dots = ()
-            for _ in tl.static_range(PARTS):
-                dots += (tl.zeros([BLOCK_N, LANES], tl.float32),)
-            for i in tl.static_range(CHUNKS):
-                xs = ()
-                for p in tl.static_range(PIECES):
-                    here = lanes + (i * PIECES + p) * LANES
-                    x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
-                    squares = tl.fma(x, x, squares)
-                    xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
-                # The parts share what is loaded of x.
-                sums = ()
-                for j in tl.static_range(PARTS):
-                    n = first_n + j * BLOCK_N
-                    weight = weights[i * PARTS + j]
-                    sums += (
-                        multiply(dots[j], xs, weight, factor_ptr, n, lanes, i, N, K, LANES, BITS, GROUP, INTERPRETED),
-                    )
-                dots = sums
-            scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
+    first = tl.program_id(1) * ROWS
+    for r in tl.static_range(ROWS):
+        # Behind the last row, the last one is computed again and not written.
+        row = tl.minimum(first + r, rows - 1)
+        squares = tl.zeros([BLOCK_N, LANES], tl.float32)
+        dots = ()
+        for _ in tl.static_range(PARTS):
+            dots += (tl.zeros([BLOCK_N, LANES], tl.float32),)
+        for i in tl.static_range(CHUNKS):
+            xs = ()
+            for p in tl.static_range(PIECES):
+                here = lanes + (i * PIECES + p) * LANES
+                x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
+                squares = tl.fma(x, x, squares)
+                xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
+            # The parts share what is loaded of x.
+            sums = ()
             for j in tl.static_range(PARTS):
                 n = first_n + j * BLOCK_N
-                y = tl.sum(dots[j], 1) * scale
-                if BITS == 8:
-                    y *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
-                if BIAS:
-                    y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
-                valid = n < tl.where(first + r < rows, N, 0)
-                tl.store(out_ptr + row.to(tl.int64) * N + n, y, mask=valid)
+                weight = weights[i * PARTS + j]
+                sums += (multiply(dots[j], xs, weight, factor_ptr, n, lanes, i, N, K, LANES, BITS, GROUP, INTERPRETED),)
+            dots = sums
+        scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
+        for j in tl.static_range(PARTS):
+            n = first_n + j * BLOCK_N
+            y = tl.sum(dots[j], 1) * scale
+            if BITS == 8:
+                y *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
+            if BIAS:
+                y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
+            valid = n < tl.where(first + r < rows, N, 0)
+            tl.store(out_ptr + row.to(tl.int64) * N + n, y, mask=valid)
 
 
 def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
@@ -79,11 +77,12 @@ def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
     of = stream(weight)
     count, columns = of.shape
     shape = tile("norm_linear_vocabulary" if count >= VOCABULARY else "norm_linear", of.bits)
+    together, turns = rows_together(len(x), of.bits)
     out = torch.empty(len(x), count, dtype=torch.float32, device=x.device)
-    _kernel[(triton.cdiv(count, shape.rows * shape.parts),)](
+    _kernel[(triton.cdiv(count, shape.rows * shape.parts), turns)](
         x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
         K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, PARTS=shape.parts, BITS=of.bits,
-        GROUP=of.group, ROWS=rows_together(len(x), of.bits), BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        GROUP=of.group, ROWS=together, BIAS=bias is not None, INTERPRETED=INTERPRETED,
         **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

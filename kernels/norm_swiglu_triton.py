@@ -35,39 +35,39 @@ def _kernel(
         up_weights += (fetch(weight_ptr, both + N, lanes, i, 2 * N, K // PIECES, LANES),)
     if OVERLAP:
         gdc_wait()
-    for first in range(0, rows, ROWS):
-        for r in tl.static_range(ROWS):
-            # Behind the last row, the last one is computed again and not written.
-            row = tl.minimum(first + r, rows - 1)
-            gate = tl.zeros([BLOCK_N, LANES], tl.float32)
-            up = tl.zeros([BLOCK_N, LANES], tl.float32)
-            squares = tl.zeros([BLOCK_N, LANES], tl.float32)
-            for i in tl.static_range(CHUNKS):
-                xs = ()
-                for p in tl.static_range(PIECES):
-                    here = lanes + (i * PIECES + p) * LANES
-                    x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
-                    squares = tl.fma(x, x, squares)
-                    xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
-                gate = multiply(
-                    gate, xs, gate_weights[i], factor_ptr, both, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
-                )
-                up = multiply(
-                    up, xs, up_weights[i], factor_ptr, both + N, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
-                )
-            scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
-            gated = tl.sum(gate, 1) * scale
-            upped = tl.sum(up, 1) * scale
-            if BITS == 8:
-                gated *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
-                upped *= tl.load(factor_ptr + N + n, mask=n < N, other=0.0)
-            if BIAS:
-                gated += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
-                upped += tl.load(bias_ptr + N + n, mask=n < N, other=0.0).to(tl.float32)
-            small = tl.exp(-tl.abs(gated))  # never overflows
-            y = gated * tl.where(gated < 0, small, 1.0) / (1 + small) * upped
-            valid = n < tl.where(first + r < rows, N, 0)
-            tl.store(out_ptr + row * N + n, y.to(out_ptr.dtype.element_ty), mask=valid)
+    first = tl.program_id(1) * ROWS
+    for r in tl.static_range(ROWS):
+        # Behind the last row, the last one is computed again and not written.
+        row = tl.minimum(first + r, rows - 1)
+        gate = tl.zeros([BLOCK_N, LANES], tl.float32)
+        up = tl.zeros([BLOCK_N, LANES], tl.float32)
+        squares = tl.zeros([BLOCK_N, LANES], tl.float32)
+        for i in tl.static_range(CHUNKS):
+            xs = ()
+            for p in tl.static_range(PIECES):
+                here = lanes + (i * PIECES + p) * LANES
+                x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
+                squares = tl.fma(x, x, squares)
+                xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
+            gate = multiply(
+                gate, xs, gate_weights[i], factor_ptr, both, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
+            )
+            up = multiply(
+                up, xs, up_weights[i], factor_ptr, both + N, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
+            )
+        scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
+        gated = tl.sum(gate, 1) * scale
+        upped = tl.sum(up, 1) * scale
+        if BITS == 8:
+            gated *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
+            upped *= tl.load(factor_ptr + N + n, mask=n < N, other=0.0)
+        if BIAS:
+            gated += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
+            upped += tl.load(bias_ptr + N + n, mask=n < N, other=0.0).to(tl.float32)
+        small = tl.exp(-tl.abs(gated))  # never overflows
+        y = gated * tl.where(gated < 0, small, 1.0) / (1 + small) * upped
+        valid = n < tl.where(first + r < rows, N, 0)
+        tl.store(out_ptr + row * N + n, y.to(out_ptr.dtype.element_ty), mask=valid)
 
 
 def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
@@ -75,11 +75,12 @@ def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
     of = stream(weight)
     columns, count = of.shape[1], of.shape[0] // 2
     shape = tile("norm_swiglu", of.bits)
+    together, turns = rows_together(len(x), of.bits)
     out = torch.empty(len(x), count, dtype=activations(weight), device=x.device)
-    _kernel[(triton.cdiv(count, shape.rows),)](
+    _kernel[(triton.cdiv(count, shape.rows), turns)](
         x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
         K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, BITS=of.bits, GROUP=of.group,
-        ROWS=rows_together(len(x), of.bits), BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        ROWS=together, BIAS=bias is not None, INTERPRETED=INTERPRETED,
         **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out
