@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 import model
 from assistant import gap as gaps
 from assistant import prompt as prompts
@@ -21,7 +19,7 @@ from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
-from model import companions
+from model import companions, gpu
 from model.engine import (
     Drafter,
     FirstOf,
@@ -37,7 +35,8 @@ from model.engine import (
     moving,
     never,
 )
-from model.engine.scorer import CachedScorer
+from model.engine.choose import scorer_for
+from model.engine.mtp_draft import States
 from model.lora import Switch
 from validators import PythonValidator, TokenValidator
 from validators.contracts import Validator
@@ -71,10 +70,10 @@ def open_session(settings: Settings) -> Session:
     try:
         decoder = model.load(found.path, device=_device(settings.device), dtype=settings.dtype)
         tokenizer = model.load_tokenizer(found.path)
+        switch = companions.attach_adapter(decoder, found.sha256 if settings.adapter else None)
+        scorer = scorer_for(decoder, min(settings.context, decoder.config.context_length))
     except model.ModelError as error:
         raise ViableError(str(error)) from error
-    switch = companions.attach_adapter(decoder, found.sha256 if settings.adapter else None)
-    scorer = CachedScorer(decoder, min(settings.context, decoder.config.context_length))
     return Session(
         settings,
         found.name,
@@ -82,12 +81,14 @@ def open_session(settings: Settings) -> Session:
         scorer,
         tokenizer,
         PythonValidator(),
-        _drafter(settings, found, decoder, scorer),
+        _drafter(settings, found, decoder, scorer, scorer.capacity),
         switch,
     )
 
 
-def _drafter(settings: Settings, found: store.ModelRef, decoder: model.Decoder, scorer: CachedScorer) -> Drafter:
+def _drafter(
+    settings: Settings, found: store.ModelRef, decoder: model.Decoder, states: States, capacity: int
+) -> Drafter:
     """A long repetition is drafted from itself, other text by trained modules, and without them from any repetition."""
     if settings.block == 1 or settings.draft == "none":
         return NoDraft()
@@ -95,17 +96,17 @@ def _drafter(settings: Settings, found: store.ModelRef, decoder: model.Decoder, 
         return LookupDraft()
     return FirstOf(
         LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN),
-        companions.mtp_drafter(decoder, found.path, found.sha256, scorer),
+        companions.mtp_drafter(decoder, found.path, found.sha256, states, capacity),
         LookupDraft(),
     )
 
 
 def _device(wanted: str) -> str:
     """Where to compute. `auto` takes a GPU where there is one and says what it took; `cuda` insists."""
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise ViableError("no CUDA device is usable here; --device cpu or auto computes on the processor")
-    chosen = ("cuda" if there else "cpu") if wanted == "auto" else wanted
+    problem = gpu.problem()
+    if wanted == "cuda" and problem:
+        raise ViableError(f"{problem}; --device cpu or auto computes on the processor")
+    chosen = ("cpu" if problem else "cuda") if wanted == "auto" else wanted
     log.info("computing on %s (device: %s)", chosen, wanted)
     return chosen
 

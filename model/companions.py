@@ -15,8 +15,7 @@ from model import lora, mtp
 from model.decoder import Decoder
 from model.engine.contracts import Drafter
 from model.engine.drafters import NoDraft
-from model.engine.mtp_draft import MTPDraft
-from model.engine.scorer import CachedScorer
+from model.engine.mtp_draft import MTPDraft, States
 from model.loaders.pick import pick_rows
 from model.mtp_rows import MTPRows
 
@@ -35,15 +34,15 @@ def attach_adapter(decoder: Decoder, sha256: str | None) -> lora.Switch:
     return lora.attach(decoder, lora.load(path), decoder.rows)
 
 
-def mtp_drafter(decoder: Decoder, model_path: Path, sha256: str | None, scorer: CachedScorer) -> Drafter:
-    """A drafter that reads the states of `scorer`, whose decoder is `decoder`, loaded from `model_path`."""
+def mtp_drafter(decoder: Decoder, model_path: Path, sha256: str | None, states: States, capacity: int) -> Drafter:
+    """A drafter that reads the `states` of `decoder`, loaded from `model_path`, at up to `capacity` positions."""
     path = _made_for(FOLDER / "mtp.safetensors", sha256)
     if path is None:
         return NoDraft()
     log.info("drafting modules: %s", path.name)
     modules = mtp.load(path, decoder, decoder.rows)
     head = pick_rows(model_path, "projection.weight", modules.ids.cpu())
-    return MTPDraft(MTPRows(modules, decoder, head, scorer.capacity), scorer, scorer.capacity)
+    return MTPDraft(MTPRows(modules, decoder, head, capacity), states, capacity)
 
 
 def _made_for(path: Path, sha256: str | None) -> Path | None:

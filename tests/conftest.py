@@ -13,7 +13,7 @@ hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-HELD_BACK = {"model": "--model-tests", "slow": "--slow", "gpu": "--device cuda"}
+HELD_BACK = {"model": "--model-tests", "slow": "--slow", "fuzz": "--fuzz", "gpu": "--device cuda"}
 """Marker -> the option that lets its tests run."""
 
 _counts = pytest.StashKey[dict[str, int]]()
@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("viable")
     group.addoption("--model-tests", action="store_true", help="run tests that need the default model's weights")
     group.addoption("--slow", action="store_true", help="run tests that take longer than ten seconds")
+    group.addoption("--fuzz", action="store_true", help="run the long fuzzing of the validator")
     group.addoption("--device", default="cpu", choices=["cpu", "cuda"], help="where tensors of the tests live")
 
 
@@ -31,6 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     asked = {
         "model": config.getoption("--model-tests"),
         "slow": config.getoption("--slow"),
+        "fuzz": config.getoption("--fuzz"),
         "gpu": config.getoption("--device") == "cuda",
     }
     counts = config.stash.setdefault(_counts, dict.fromkeys(HELD_BACK, 0))

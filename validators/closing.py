@@ -108,10 +108,10 @@ class Closer:
             rests += [prefix[len(part) :] + "''" for prefix in words.prefixes if prefix.startswith(part)]
         elif part[0].isdigit() or part[1:2].isdigit():
             rests = list(_NUMBER_ENDINGS)
+        elif part == "!" and self._scanner.run(line, block, "r}")[0] == 2:
+            return "r}"  # before 3.12 no blank may stand between a conversion and what ends the field
         else:
             rests = [sign[len(part) :] for sign in words.operators if sign.startswith(part)]
-            if part == "!":
-                rests.append("r")
             if part in (".", ".."):
                 rests += ["", "0"]
         return self._word(line, block, rests)

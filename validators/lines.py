@@ -27,7 +27,7 @@ _MOST_NAMINGS = 2_000  # variants of one bracket kept
 
 class Frame:
     """An open bracket: '(', '[', '{', an f-string ('f'), its replacement field ('r') or that one's format: 's',
-    and 't' once there has been a field in it.
+    and 't' once there has been a field in it; '?' stands for brackets of which nothing is known.
 
     ``level``: frames around it; ``depth``: open brackets as CPython counts them; ``strings``: f-strings that are open;
     ``fields``: replacement fields open in the innermost f-string; ``kind``: that f-string; ``closed``: characters that

@@ -147,6 +147,10 @@ class Reader:
             yield scanner.line(LITERAL, node, literal, "", None)
             yield scanner.line(CODE, node, field, "", None)
             yield scanner.line(LITERAL, node, field.push("s", None, scanner.nested), "", None)
+            within = literal.push("?", None, scanner.nested)  # brackets in a field of which nothing is known
+            yield scanner.line(CODE, node, within, "", None)
+            for inner, long in kinds:
+                yield scanner.line(STRING, node, within, "", string_kind("r", inner, long))
 
     def _joints(self, text: str) -> Iterator[str]:
         """Beginnings of tokens that the text may go on with."""

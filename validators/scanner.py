@@ -212,6 +212,13 @@ class Scanner(LayoutScanner):
                             scan.ends.clear()  # closes what began before the text: its line goes on to here
                             node, at = after, end
                             continue
+                        if frame.opener == "?" and frame.parent is not None:
+                            if sign == "}":  # the field's own end, or that of an unknown '{': the former is likelier
+                                field = frame.parent.push("r", None, self.nested)
+                                self._field_sign(scan, node, field, begin, sign)
+                                return
+                            node, at = after, end
+                            continue
                         if frame.parent is None or frame.opener != OPENERS[sign]:
                             scan.frame = frame
                             scan.refuse(begin, f"unmatched {sign!r}")

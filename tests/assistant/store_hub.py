@@ -107,9 +107,15 @@ def web_server() -> Iterator[WebServer]:
             end = len(body) if answer.stop_after is None else min(answer.stop_after, len(body))
             for at in range(0, end, 20_000):
                 block = body[at : min(at + 20_000, end)]
-                self.wfile.write(block)
+                # Counted beforehand: a client that has all it wants may look at the count at once.
                 with lock:
                     web.sent += len(block)
+                try:
+                    self.wfile.write(block)
+                except OSError:
+                    with lock:
+                        web.sent -= len(block)
+                    raise
                 if web.closing.wait(answer.pause):
                     return
 

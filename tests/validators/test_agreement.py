@@ -78,7 +78,7 @@ def test_a_short_fuzz(version: Version) -> None:
     assert fuzz.COUNTS[version]["cases"] == 60
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @available
 def test_a_long_fuzz(version: Version) -> None:
     failures = [(number, failure) for _, number, failure in fuzz.run(1, 30, [version])]
