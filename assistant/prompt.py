@@ -26,16 +26,17 @@ def build(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> Prompt
     Prefix, suffix, middle in the order of Bavarian et al. 2022 ("PSM"), with the model's own marks. Without text to the
     right, or for a model without such marks, the prompt is the prefix itself.
     """
-    fim = tokenizer.fim
+    fim, begin = tokenizer.fim, tokenizer.begin
+    budget -= len(begin)
     left, right = tokenizer.encode(prefix), tokenizer.encode(suffix)
     if fim is None or not right:
         kept = left[-budget:]
-        return Prompt(tuple(kept or [_document_start(tokenizer)]), len(kept) < len(left), gap=False)
+        return Prompt((*begin, *kept) or (_document_start(tokenizer),), len(kept) < len(left), gap=False)
     room = budget - 3
     right_room = min(len(right), max(int(room * RIGHT_SHARE), room - len(left)))
     left_kept, right_kept = left[max(len(left) - (room - right_room), 0) :], right[:right_room]
     cut = len(left_kept) < len(left) or len(right_kept) < len(right)
-    return Prompt((fim.prefix, *left_kept, fim.suffix, *right_kept, fim.middle), cut, gap=True)
+    return Prompt((*begin, fim.prefix, *left_kept, fim.suffix, *right_kept, fim.middle), cut, gap=True)
 
 
 def _document_start(tokenizer: Tokenizer) -> int:

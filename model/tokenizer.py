@@ -41,6 +41,11 @@ class Tokenizer:
         self.fim = fim
 
     @property
+    def begin(self) -> tuple[int, ...]:
+        """What every prompt of the model begins with: nothing for most, a token of its own for Llama 3 and DeepSeek."""
+        return tuple(self.specials[name] for name in _BEGIN_NAMES if name in self.specials)[:1]
+
+    @property
     def vocab_size(self) -> int:
         """Ids are 0 … vocab_size - 1; a model's logits may have more columns, none of which is a token."""
         return len(self.pieces)
@@ -89,6 +94,8 @@ _FIM_NAMES = (
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<fim_pad>", "<reponame>", "<filename>"),
     ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "", "", ""),
 )
+
+_BEGIN_NAMES = ("<|begin_of_text|>", "<｜begin▁of▁sentence｜>")
 
 _END_NAMES = frozenset(
     ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<｜end▁of▁sentence｜>", "</s>")

@@ -134,7 +134,7 @@ class Client:
 
     def open(self, text: str, name: str = "a.py", language: str = "python") -> str:
         """Open a file; its uri."""
-        uri = f"file:///work/{name}"
+        uri = f"file:///project/{name}"
         self._versions[uri] = 1
         item = {"uri": uri, "languageId": language, "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": item})

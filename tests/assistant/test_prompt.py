@@ -58,3 +58,13 @@ def test_a_mark_in_the_text_is_text() -> None:
     assert marks is not None
     prompt = build(BYTES, "'<|fim_middle|>'", "'<|endoftext|>'", 100)
     assert [i for i in prompt.ids if BYTES.pieces[i] is None] == [marks.prefix, marks.suffix, marks.middle]
+
+
+def test_a_model_with_a_token_of_its_own_for_the_beginning_gets_it_first() -> None:
+    specials = {**BYTES.specials, "<|begin_of_text|>": 263}
+    llama = Tokenizer(BYTES.encode, [*BYTES.pieces, None], specials, BYTES.end_ids, BYTES.fim)
+    assert build(llama, "", "", 20).ids == (263,)
+    assert build(llama, "ab", "", 20).ids == (263, *BYTES.encode("ab"))
+    filled = build(llama, "abcdefgh", "ijklmnop", 12)
+    assert filled.ids[0] == 263 and len(filled.ids) == 12 and filled.cut
+    assert BYTES.begin == ()

@@ -12,7 +12,7 @@ from pytest_lsp import ClientServerConfig, LanguageClient, client_capabilities
 
 pytestmark = pytest.mark.e2e
 
-URI = "file:///work/spec.py"
+URI = "file:///project/spec.py"
 TEXT = '#> "area = 3 * 4"\n'
 
 

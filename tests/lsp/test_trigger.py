@@ -60,14 +60,14 @@ def test_a_break_is_no_pace_and_the_pause_is_over_when_it_has_passed() -> None:
 @pytest.mark.parametrize(
     ("glob", "uri", "served"),
     [
-        ("*.py", "file:///work/a.py", False),
-        ("secret*.py", "file:///work/deep/secret_key.py", False),
-        ("secret*.py", "file:///work/a.py", True),
-        ("**/vault/*.py", "file:///work/vault/a.py", False),
-        ("vault/*.py", "file:///work/vault/a.py", False),
-        ("/work/vault/*", "file:///work/vault/deep/a.py", False),
-        ("/vault/*", "file:///work/vault/a.py", True),
-        ("with space/*.py", "file:///work/with%20space/a.py", False),
+        ("*.py", "file:///project/a.py", False),
+        ("secret*.py", "file:///project/deep/secret_key.py", False),
+        ("secret*.py", "file:///project/a.py", True),
+        ("**/vault/*.py", "file:///project/vault/a.py", False),
+        ("vault/*.py", "file:///project/vault/a.py", False),
+        ("/project/vault/*", "file:///project/vault/deep/a.py", False),
+        ("/vault/*", "file:///project/vault/a.py", True),
+        ("with space/*.py", "file:///project/with%20space/a.py", False),
     ],
 )
 def test_globs_switch_files_off(glob: str, uri: str, served: bool) -> None:
