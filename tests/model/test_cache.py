@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import model
+from model.attention import attention
 from model.cache import Row
 from model.decoder import PIECE
 from tests.tiny import write_tiny_gguf
@@ -84,7 +85,7 @@ def test_misuse_names_the_value(decoder: model.Decoder) -> None:
 
 
 def test_what_attention_declares_is_what_is_allocated(decoder: model.Decoder) -> None:
-    rows = type(decoder.blocks[0].get_submodule("attention")).rows(decoder.config, 0)  # type: ignore[attr-defined]
+    rows = attention(decoder.config.attention).rows(decoder.config, 0)
     assert rows == (Row(2, 16), Row(2, 16))
     kept = decoder.new_cache(5, batch=3).layers[0].extend(0, *(torch.ones(3, 2, 4, 16) for _ in rows))
     assert [tuple(row.shape) for row in kept] == [(3, 2, 4, 16)] * 2
