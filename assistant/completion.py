@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
+from assistant.beside import Surroundings, nothing
 from assistant.document import Gap
 from validators import Problem
 
@@ -22,6 +24,11 @@ class Request:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    unit: str | None = None
+    accept: str | None = None
+    context_files: int | None = None
+    beside: Callable[[], Surroundings] = nothing
+    """Says what other files tell; asked if there is room for it."""
 
 
 class Cancel:
@@ -37,16 +44,30 @@ class Cancel:
         return "cancelled" if self._event.is_set() else None
 
 
+class Drafted(msgspec.Struct, frozen=True):
+    """What one drafter did for a request."""
+
+    passes: int = 0
+    """Passes that it had a part in."""
+    proposed: int = 0
+    """Tokens proposed."""
+    viable: int = 0
+    """How many of those the validator let through."""
+    kept: int = 0
+
+
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A finished request. Its fields are the command line's JSON."""
 
     text: str
     """To be inserted as it is, with line ends as "\\n". Empty where nothing valid was found."""
+    closing: str = ""
+    """What of the end of `text` is not the model's: the validator closed what the budget left open."""
     valid: bool
     """Whether Python accepts the whole file with the text in its place."""
     finish_reason: str
-    """`end` the model ended · `closed` it began to repeat the right-hand text · `length`, `time`, `context`,
-    `cancelled` a limit or the caller · `dead end` nothing viable was left."""
+    """`end` the model ended · `closed` it began to repeat the right-hand text · `unit` the unit that was asked for is
+    over · `length`, `time`, `context`, `cancelled` a limit or the caller · `dead end` nothing viable was left."""
     reason: str | None
     """Why the text is empty or not valid, or what was left out; None if there is nothing to say."""
     tokens: int
@@ -61,6 +82,12 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Passes in which a part of the draft was refused, so that the block fell back to a single token."""
     avoided: int
     """Tokens that the model preferred and the validator refused: syntax errors avoided."""
+    forced: int = 0
+    """Tokens taken without asking the model, nothing else being viable."""
+    drafters: dict[str, Drafted] = {}
+    """By drafter what it proposed, `forced` and `none` among them: nobody had anything to propose."""
+    widest: int = 0
+    """Tokens of the widest window."""
     prompt_tokens: int
     ms_first: float
     """Milliseconds to the first token, prompt included."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from model.engine import Interrupt, Step
+import msgspec
+
+from assistant.completion import Drafted
+from model.engine import Interrupt, Share, Step
 
 
 class Clock:
@@ -41,6 +44,10 @@ class Clock:
         return round(tokens / spent, 1) if spent else 0.0
 
 
+NOBODY = (Share("none", 0),)
+"""A pass without a draft."""
+
+
 @dataclass
 class Tally:
     """Adds up the steps of one request."""
@@ -53,6 +60,9 @@ class Tally:
     accepted: int = 0
     fallbacks: int = 0
     avoided: int = 0
+    forced: int = 0
+    widest: int = 0
+    drafters: dict[str, Drafted] = field(default_factory=dict)
 
     def add(self, step: Step[Any]) -> None:
         self.first = self.first if self.passes else len(step.ids)
@@ -62,9 +72,15 @@ class Tally:
         self.accepted += step.agreed
         self.fallbacks += step.agreed < step.drafted
         self.avoided += step.refused
+        self.forced += step.forced
+        self.widest = max(self.widest, step.width)
+        for source, proposed, viable, kept in step.shares or NOBODY:
+            was = self.drafters.get(source, Drafted())
+            self.drafters[source] = Drafted(was.passes, was.proposed + proposed, was.viable + viable, was.kept + kept)
+        for source in {share.source for share in step.shares or NOBODY}:
+            was = self.drafters[source]
+            self.drafters[source] = msgspec.structs.replace(was, passes=was.passes + 1)
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, Any]:
         """The counting fields of a completion."""
-        counts = asdict(self)
-        del counts["first"]
-        return counts
+        return {name: value for name, value in vars(self).items() if name != "first"}

@@ -25,13 +25,13 @@ class Finding(NamedTuple):
     """A text that would finish what is unfinished, where one is known."""
 
 
-def examine(text: str, validator: Validator[Any], *, running: bool = True) -> Finding | None:
+def examine(text: str, validator: Validator[Any], *, running: bool = True, level: str = "syntax") -> Finding | None:
     """The first thing that is wrong with a text, or None.
 
     `running` says that the validator's Python is the one that runs: its parser is then asked first, and has the last
-    word, should the two ever disagree.
+    word, should the two ever disagree. `level` is the validator's.
     """
-    complaint = refusal(text) if running else None
+    complaint = refusal(text, level) if running else None
     if running and complaint is None:
         return None
     end = Gap(text, "")

@@ -8,15 +8,17 @@ import warnings
 from assistant.document import BYTE_ORDER_MARK
 
 
-def refusal(text: str) -> str | None:
+def refusal(text: str, level: str = "syntax") -> str | None:
     """Why `ast.parse` of the running interpreter refuses `text`, as `line:column: reason`; None if it accepts.
 
+    With the level "compile" it is `compile` that is asked.
     A byte order mark is passed over, as Python does when it reads a file.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ast.parse(text.removeprefix(BYTE_ORDER_MARK))
+            flags = 0 if level == "compile" else ast.PyCF_ONLY_AST
+            compile(text.removeprefix(BYTE_ORDER_MARK), "<text>", "exec", flags, dont_inherit=True)
         except SyntaxError as error:
             return f"{error.lineno or 1}:{error.offset or 1}: {error.msg}"
         except ValueError as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_args
 
 import msgspec
 from platformdirs import user_config_path
 
 from assistant.errors import UsageProblem
+from validators.contracts import Unit
 
 FILE_NAME = "viable.toml"
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
@@ -19,8 +22,9 @@ DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that decides what a session does."""
 
-    model: str = DEFAULT_MODEL
-    """A name of the catalogue, or the path of a GGUF file or a safetensors folder."""
+    model: str = "auto"
+    """A name of the catalogue, or the path of a GGUF file or a safetensors folder. `auto` is the default model, or,
+    where that is not here and cannot be fetched, the small one that comes with Viable."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
     dtype: str = "auto"
@@ -29,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Never use the network."""
     context: int = 4096
     """Tokens of prompt and answer together; the model's own limit if that is lower."""
+    context_files: int = 0
+    """Tokens of the prompt, at most, for what other files of the project define: imported names and open files."""
     max_tokens: int = 256
     """Tokens to generate at most."""
     max_ms: int = 0
@@ -40,14 +46,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seed: int = 0
     """Seed of the sampling."""
     block: int = 3
-    """Tokens of a block: one from the model's own row, the others drafted. 1 decodes token by token."""
+    """Tokens of a block: one from the model's own row, the others drafted by trained modules. Repetition goes on from
+    there. 1 decodes token by token."""
     draft: str = "auto"
     """Who drafts: `auto` repetition and the modules trained for the model, `lookup` repetition alone, or `none`."""
+    accept: str = "verified"
+    """Which drafted tokens are kept: `verified` those that the model would have chosen, `syntax` all viable ones."""
+    unit: str = "none"
+    """What to write at most: an `expression`, `line`, `statement`, `block` or `function`; `none` fills the gap."""
     adapter: bool = True
     """Fill gaps with the adapter that was trained for the model, where there is one."""
 
     def __post_init__(self) -> None:
-        for field, lowest in (("context", 16), ("max_tokens", 1), ("max_ms", 0), ("block", 1), ("temperature", 0)):
+        for field, lowest in (
+            ("context", 16),
+            ("context_files", 0),
+            ("max_tokens", 1),
+            ("max_ms", 0),
+            ("block", 1),
+            ("temperature", 0),
+        ):
             if getattr(self, field) < lowest:
                 raise UsageProblem(f"{field} must be at least {lowest}, not {getattr(self, field)}")
         if not math.isfinite(self.temperature):
@@ -58,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ("device", ("auto", "cpu", "cuda")),
             ("dtype", ("auto", "float32", "bfloat16", "int8", "int4")),
             ("draft", ("auto", "lookup", "none")),
+            ("accept", ("verified", "syntax")),
+            ("unit", ("none", *get_args(Unit))),
         ):
             if getattr(self, field) not in choices:
                 raise UsageProblem(f"{field} must be one of {', '.join(choices)}, not {getattr(self, field)!r}")
@@ -67,9 +87,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return msgspec.structs.replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
-def load_settings(start: Path, **flags: Any) -> Settings:
-    """Defaults, then the user's file, then the nearest `viable.toml` in `start` or above it, then flags not None."""
-    values: dict[str, Any] = {}
+def load_settings(start: Path, defaults: Mapping[str, Any] = MappingProxyType({}), **flags: Any) -> Settings:
+    """Defaults, then the user's file, then the nearest `viable.toml` in `start` or above it, then flags not None.
+
+    `defaults` are those of a front end that has its own.
+    """
+    values: dict[str, Any] = dict(defaults)
     for path in (user_config_path("viable") / FILE_NAME, *_nearest(start)):
         values |= _read(path)
     values |= {name: value for name, value in flags.items() if value is not None}

@@ -11,23 +11,55 @@ from torch import Tensor
 
 from kernels import backend
 from kernels.backend import Packed
-from kernels.block import attend, embed, linear_add, mask_logits, merge, norm_linear, norm_swiglu, top_ids
+from kernels.block import (
+    attend,
+    embed,
+    follow,
+    join,
+    keep,
+    layers,
+    linear_add,
+    mask_logits,
+    merge,
+    norm_linear,
+    norm_swiglu,
+    settle,
+    top_ids,
+    unlaunchable,
+    widen,
+)
+from kernels.experts import experts_add, experts_swiglu, route
+from kernels.latent import absorb, attend_latent, merge_latent
 
 __all__ = [
     "Packed",
+    "absorb",
     "attend",
+    "attend_latent",
     "embed",
+    "expert_linear",
+    "experts_add",
+    "experts_swiglu",
+    "follow",
     "int4_linear",
     "int8_linear",
+    "join",
+    "keep",
+    "layers",
     "linear_add",
     "mask_logits",
     "merge",
+    "merge_latent",
     "norm_linear",
     "norm_swiglu",
     "pack_int4",
     "pack_int8",
     "rms_norm",
+    "route",
+    "settle",
     "top_ids",
+    "unlaunchable",
+    "widen",
 ]
 
 
@@ -43,16 +75,17 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return y
 
 
-def pack_int8(codes: Tensor, scales: Tensor) -> Packed:
+def pack_int8(codes: Tensor, scales: Tensor, wanted: str | None = None) -> Packed:
     """The matrix codes · scales[:, None] in the layout that `int8_linear` reads quickest.
 
     codes: int8 [N, K], -127 … 127. scales: fp32 [N], one per row. Backends may keep `codes` itself: do not write to it.
+    wanted: the backend that suits a matrix better than the quickest of large ones.
     """
     _expect("codes", codes, torch.int8, 2)
     _expect("scales", scales, torch.float32, 1)
     if len(scales) != len(codes):
         raise ValueError(f"{len(scales)} scales for {len(codes)} rows")
-    return backend.packed("int8_linear", codes.device.type, tuple(codes.shape), codes, scales)
+    return backend.packed("int8_linear", codes.device.type, tuple(codes.shape), codes, scales, wanted=wanted)
 
 
 def int8_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor:
@@ -93,6 +126,20 @@ def int4_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor
     """
     _expect_columns(x, weight)
     y: Tensor = weight.implementation.int4_linear(x, weight.data, bias)
+    return y
+
+
+def expert_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    """Rows times the matrix of their expert: x [M, K], weight [E, N, K], ends int32 [E] -> [M, N], in x's dtype.
+
+    x and weight have one dtype, at most fp32; under autocast, autocast's. Expert e has the rows ends[e - 1] …
+    ends[e] - 1 of x, the first from row 0; an expert without rows is not read. What comes of the rows behind the last
+    expert's is undefined. Differentiable in x and in weight.
+    """
+    _expect("ends", ends, torch.int32, 1)
+    if weight.dim() != 3 or x.dim() != 2 or x.shape[1] != weight.shape[2] or len(ends) != len(weight):
+        raise ValueError(f"rows {list(x.shape)} for experts {list(weight.shape)} with {len(ends)} ends")
+    y: Tensor = backend.implementation("expert_linear", x.device.type).expert_linear(x, weight, ends)
     return y
 
 

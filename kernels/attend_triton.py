@@ -41,16 +41,21 @@ def _kernel(
     k_high = tl.load(keys_ptr + kept + HALF, mask=old, other=0.0)
     v_low = tl.load(values_ptr + kept, mask=old, other=0.0)
     v_high = tl.load(values_ptr + kept + HALF, mask=old, other=0.0)
+    # Angles depend on the start alone.
+    new = ((s >= start) & (s <= tl.minimum(here, capacity - 1)))[:, None] & (half < HALF)[None, :]
+    angle = s[:, None] * WIDTH + half[None, :]
+    k_cos = tl.load(rotation_ptr + angle, mask=new, other=0.0)
+    k_sin = tl.load(rotation_ptr + angle + HALF, mask=new, other=0.0)
+    # Rows that only fill a recorded width may lie behind the capacity: they are computed, and nobody reads them.
+    turn = tl.minimum(here, capacity - 1) * WIDTH + half
+    cos = tl.load(rotation_ptr + turn)[None, :]
+    sin = tl.load(rotation_ptr + turn + HALF)[None, :]
     if OVERLAP:
         gdc_wait()
     if chunk * CHUNK <= here:
         LINE: tl.constexpr = (HEADS + 2 * GROUPS) * WIDTH
         if chunk * CHUNK + CHUNK > start:
-            new = ((s >= start) & (s <= tl.minimum(here, capacity - 1)))[:, None] & (half < HALF)[None, :]
             line = (s - start)[:, None] * LINE + (HEADS + group) * WIDTH + half[None, :]
-            angle = s[:, None] * WIDTH + half[None, :]
-            k_cos = tl.load(rotation_ptr + angle, mask=new, other=0.0)
-            k_sin = tl.load(rotation_ptr + angle + HALF, mask=new, other=0.0)
             new_low = tl.load(qkv_ptr + line, mask=new, other=0.0)
             new_high = tl.load(qkv_ptr + line + HALF, mask=new, other=0.0)
             k_low = tl.where(new, (new_low * k_cos - new_high * k_sin).to(k_low.dtype), k_low)
@@ -69,10 +74,6 @@ def _kernel(
         place = row * LINE + (group * PER_GROUP + h)[:, None] * WIDTH + half[None, :]
         low = tl.load(qkv_ptr + place, mask=heads, other=0.0)
         high = tl.load(qkv_ptr + place + HALF, mask=heads, other=0.0)
-        # Rows that only fill a recorded width may lie behind the capacity: they are computed, and nobody reads them.
-        turn = tl.minimum(here, capacity - 1) * WIDTH + half
-        cos = tl.load(rotation_ptr + turn)[None, :]
-        sin = tl.load(rotation_ptr + turn + HALF)[None, :]
         q_low = (low * cos - high * sin).to(k_low.dtype)
         q_high = (high * cos + low * sin).to(k_low.dtype)
         if EXACT:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,8 +32,29 @@ log = logging.getLogger(__name__)
 REFERENCE = "reference"
 VARIABLE = "VIABLE_KERNELS"
 
-# The ops of `kernels.block`; Triton's interpreter runs the same kernels on a CPU.
-BLOCK_OPS = ("attend", "embed", "linear_add", "mask_logits", "merge", "norm_linear", "norm_swiglu", "top_ids")
+# Of `kernels.block`, `kernels.latent` and `kernels.experts`; Triton's interpreter runs the same kernels on a CPU.
+BLOCK_OPS = (
+    "absorb",
+    "attend",
+    "attend_latent",
+    "embed",
+    "experts_add",
+    "experts_swiglu",
+    "follow",
+    "join",
+    "keep",
+    "linear_add",
+    "mask_logits",
+    "merge",
+    "merge_latent",
+    "norm_linear",
+    "norm_swiglu",
+    "route",
+    "settle",
+    "top_ids",
+    "widen",
+)
+PRODUCTS = ("linear_add", "norm_linear", "norm_swiglu")
 ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(("cuda", "cpu") if launching.INTERPRETED else ("cuda",), ("triton",))
 
 # op -> device type -> backends, quickest first.
@@ -40,7 +62,10 @@ BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "rms_norm": {"cpu": ("aten",), "cuda": ("aten",)},
     "int8_linear": {"cpu": ("onednn", "aten", "stream"), "cuda": ("stream",)},
     "int4_linear": {"cpu": ("aten", "stream"), "cuda": ("stream",)},
+    "expert_linear": {"cpu": ("loop", "grouped"), "cuda": ("grouped", "loop")},
+    "layers": {"cuda": ("gluon",)},
     **dict.fromkeys(BLOCK_OPS, ON_GPU),
+    **{op: {device: ("gluon", *names) for device, names in ON_GPU.items()} for op in PRODUCTS},
 }
 
 
@@ -56,9 +81,9 @@ class Packed(NamedTuple):
     data: Any
 
 
-def packed(op: str, device: str, shape: tuple[int, ...], *parts: Tensor) -> Packed:
-    """`parts` in the layout of the backend that `op` has on a device type now."""
-    chosen = implementation(op, device)
+def packed(op: str, device: str, shape: tuple[int, ...], *parts: Tensor, wanted: str | None = None) -> Packed:
+    """`parts` in the layout of the backend that `op` has on a device type now; see `implementation`."""
+    chosen = implementation(op, device, wanted)
     return Packed(chosen, shape, chosen.pack(*parts))
 
 
@@ -82,22 +107,50 @@ def onednn_int8_is_exact() -> bool:
     return torch.allclose(y, 127 * 64 * rows[:, :1], rtol=1e-5)
 
 
+@cache
+def onednn_int8_is_quick() -> bool:
+    """Has oneDNN more for this processor than its reference loop, which takes hundreds of times as long?"""
+    quick = _seconds_of_int8("onednn") < 20 * _seconds_of_int8("aten")
+    if not quick:
+        log.info("int8_linear: onednn has nothing but its reference loop for this processor")
+    return quick
+
+
+def _seconds_of_int8(name: str) -> float:
+    """The least of a few runs: others may use the processor too."""
+    module = importlib.import_module(f"kernels.int8_linear_{name}")
+    data = module.pack(torch.ones(512, 512, dtype=torch.int8), torch.ones(512))
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        module.int8_linear(torch.ones(1, 512), data, None)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
 # When a backend can run on this machine. No entry: always.
 AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {
-    ("int8_linear", "onednn"): onednn_int8_is_exact,
+    ("int8_linear", "onednn"): lambda: onednn_int8_is_exact() and onednn_int8_is_quick(),
     **{(op, "triton"): launching.runs for op in BLOCK_OPS},
+    **{(op, "gluon"): launching.has_matrix_units for op in (*PRODUCTS, "layers")},
 }
 
-_chosen: dict[tuple[str, str], Any] = {}
+_chosen: dict[tuple[str, str, str | None], Any] = {}
 _asked: str | None = os.environ.get(VARIABLE) or None
 
 
-def implementation(op: str, device: str) -> Any:
-    """The module that implements `op` on a device type ("cpu", "cuda")."""
-    found = _chosen.get((op, device))
+def implementation(op: str, device: str, wanted: str | None = None) -> Any:
+    """The module that implements `op` on a device type ("cpu", "cuda"): the quickest, or the backend `wanted`."""
+    found = _chosen.get((op, device, wanted))
     if found is None:
-        found = _chosen[op, device] = _resolve(op, device)
+        found = _chosen[op, device, wanted] = _resolve(op, device, wanted)
     return found
+
+
+@cache
+def quickest(op: str, device: str) -> Any:
+    """The module that implements `op` as part of another op, whatever backend was asked for by name for that one."""
+    return importlib.import_module(f"kernels.{op}_{backends(op, device)[0]}")
 
 
 def backends(op: str, device: str) -> list[str]:
@@ -119,9 +172,9 @@ def use(backend: str | None) -> Iterator[None]:
         _chosen.clear()
 
 
-def _resolve(op: str, device: str) -> Any:
+def _resolve(op: str, device: str, wanted: str | None) -> Any:
     names = backends(op, device)
-    name = _asked or names[0]
+    name = _asked or wanted or names[0]
     if name not in names:
         raise BackendError(f"no backend '{name}' for {op} on {device} here (there is: {', '.join(names)})")
     log.info("%s on %s: %s", op, device, name)

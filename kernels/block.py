@@ -10,12 +10,13 @@ graph serves every position.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from kernels import backend
+from kernels.checks import expect, run, solid
+from kernels.stack import MOST_ROWS, LayerWeights, Stack, unstackable
 from kernels.weights import Eight, Four, Weight, shape_of
 
 MOST_IDS = 32
@@ -24,18 +25,18 @@ MOST_IDS = 32
 
 def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
     """Rows of a table: ids int32 [R], table [V, K] -> fp32 [R, K]."""
-    _expect("ids", ids, 1, torch.int32)
+    expect("ids", ids, 1, torch.int32)
     codes = table.codes if isinstance(table, Eight) else table
-    _expect("table", codes, 2)
-    _solid("table", codes)
-    y: Tensor = _run("embed", codes).embed(ids, table)
+    expect("table", codes, 2)
+    solid("table", codes)
+    y: Tensor = run("embed", codes).embed(ids, table)
     return y
 
 
 def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """rms_norm(x, gain) Wᵀ + b: x [R, K], gain [K], weight [N, K], bias [N] -> fp32 [R, N]."""
     _expect_product(x, weight, bias, gain)
-    y: Tensor = _run("norm_linear", x).norm_linear(x, gain, eps, weight, bias)
+    y: Tensor = run("norm_linear", x).norm_linear(x, gain, eps, weight, bias)
     return y
 
 
@@ -47,7 +48,7 @@ def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
     _expect_product(x, weight, bias, gain)
     if shape_of(weight)[0] % 2:
         raise ValueError(f"{shape_of(weight)[0]} rows of gate and up; expected an even number")
-    y: Tensor = _run("norm_swiglu", x).norm_swiglu(x, gain, eps, weight, bias)
+    y: Tensor = run("norm_swiglu", x).norm_swiglu(x, gain, eps, weight, bias)
     return y
 
 
@@ -57,7 +58,29 @@ def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None = N
     expected = [len(inner), shape_of(weight)[0]]
     if list(x.shape) != expected:
         raise ValueError(f"x of shape {list(x.shape)}; expected {expected}")
-    y: Tensor = _run("linear_add", x).linear_add(x, inner, weight, bias)
+    y: Tensor = run("linear_add", x).linear_add(x, inner, weight, bias)
+    return y
+
+
+def unlaunchable(layers: Sequence[LayerWeights]) -> str | None:
+    """Why `layers` cannot compute these, in a few words; None if it can."""
+    found = unstackable(layers)
+    if found is None:
+        found = run("layers", layers[0].keys).problem(layers[0])
+    return found
+
+
+def layers(x: Tensor, stack: Stack, rotation: Tensor, start: Tensor) -> Tensor:
+    """Whole layers, one after the other: fp32 [R, K] at positions start … -> fp32 [R, K]; they write their caches.
+
+    rotation: fp32 [S, D], cosines then sines. At most `kernels.stack.MOST_ROWS` rows.
+    """
+    expect("x", x, 2, torch.float32)
+    expect("start", start, 1, torch.int32)
+    width = stack.layers[0].attention_gain.numel()
+    if x.shape[1] != width or not 1 <= len(x) <= MOST_ROWS:
+        raise ValueError(f"x of shape {list(x.shape)}; expected 1 to {MOST_ROWS} rows of {width}")
+    y: Tensor = run("layers", x).layers(x.contiguous(), stack, solid("rotation", rotation), start)
     return y
 
 
@@ -72,10 +95,10 @@ def attend(
     What a row does not see is not written. `merge` puts them together.
     Source: Dao et al., "Flash-Decoding for long-context inference", 2023; the chunks lie at fixed places.
     """
-    _expect("qkv", qkv, 2, torch.float32)
-    _expect("rotation", rotation, 2, torch.float32)
-    _expect("start", start, 1, torch.int32)
-    _expect("keys", keys, 3)
+    expect("qkv", qkv, 2, torch.float32)
+    expect("rotation", rotation, 2, torch.float32)
+    expect("start", start, 1, torch.int32)
+    expect("keys", keys, 3)
     groups, capacity, width = keys.shape
     if values.shape != keys.shape or values.dtype != keys.dtype:
         raise ValueError(f"values {values.dtype} {list(values.shape)} for keys {keys.dtype} {list(keys.shape)}")
@@ -87,27 +110,27 @@ def attend(
         raise ValueError(f"rotation of shape {list(rotation.shape)}; expected {[capacity, width]}")
     if chunk < 16 or chunk & (chunk - 1):
         raise ValueError(f"chunks of {chunk} keys; expected a power of two, 16 or more")
-    found: tuple[Tensor, Tensor] = _run("attend", qkv).attend(
-        qkv, _solid("rotation", rotation), _solid("keys", keys), _solid("values", values), start, chunk
+    found: tuple[Tensor, Tensor] = run("attend", qkv).attend(
+        qkv, solid("rotation", rotation), solid("keys", keys), solid("values", values), start, chunk
     )
     return found
 
 
 def merge(means: Tensor, sums: Tensor, start: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
     """What `attend` found in its chunks, put together: [R, H, C, D] and [R, H, C] -> [R, H·D] in `dtype`."""
-    _expect("means", means, 4, torch.float32)
-    _expect("sums", sums, 3, torch.float32)
-    _expect("start", start, 1, torch.int32)
-    y: Tensor = _run("merge", means).merge(means, sums, start, chunk, dtype)
+    expect("means", means, 4, torch.float32)
+    expect("sums", sums, 3, torch.float32)
+    expect("start", start, 1, torch.int32)
+    y: Tensor = run("merge", means).merge(means, sums, start, chunk, dtype)
     return y
 
 
 def top_ids(logits: Tensor, count: int) -> Tensor:
     """The best ids of each row, best first, the lower id first among equals: fp32 [R, V] -> int32 [R, count]."""
-    _expect("logits", logits, 2, torch.float32)
+    expect("logits", logits, 2, torch.float32)
     if not 1 <= count <= min(MOST_IDS, logits.shape[1]):
         raise ValueError(f"{count} ids of {logits.shape[1]}; expected 1 to {min(MOST_IDS, logits.shape[1])}")
-    y: Tensor = _run("top_ids", logits).top_ids(logits, count)
+    y: Tensor = run("top_ids", logits).top_ids(logits, count)
     return y
 
 
@@ -116,31 +139,82 @@ def mask_logits(logits: Tensor, mask: Tensor) -> Tensor:
 
     mask: int32 [R, ⌈V/32⌉] or [1, ⌈V/32⌉]; bit i of word w says whether id 32w + i may.
     """
-    _expect("logits", logits, 2, torch.float32)
-    _expect("mask", mask, 2, torch.int32)
+    expect("logits", logits, 2, torch.float32)
+    expect("mask", mask, 2, torch.int32)
     words = -(-logits.shape[1] // 32)
     if mask.shape not in ((len(logits), words), (1, words)):
         raise ValueError(f"mask of shape {list(mask.shape)}; expected {[len(logits), words]} or {[1, words]}")
     if logits.stride(1) != 1:
         raise ValueError("logits whose rows have gaps; they are changed in place")
-    y: Tensor = _run("mask_logits", logits).mask_logits(logits, _solid("mask", mask))
+    y: Tensor = run("mask_logits", logits).mask_logits(logits, solid("mask", mask))
     return y
 
 
-def _run(op: str, x: Tensor) -> Any:
-    return backend.implementation(op, x.device.type)
+def widen(weight: Four) -> Tensor:
+    """The numbers that a weight of four bits stands for, bfloat16 [N, K]: for products of many rows."""
+    for part in weight:
+        solid("weight", part)
+    y: Tensor = run("widen", weight.words).widen(weight)
+    return y
 
 
-def _expect(name: str, x: Tensor, dimensions: int, dtype: torch.dtype | None = None) -> None:
-    if x.dim() != dimensions or (dtype is not None and x.dtype != dtype):
-        wanted = f"{dtype or 'a tensor'} of {dimensions} dimensions"
-        raise ValueError(f"{name} is {x.dtype} {list(x.shape)}; expected {wanted}")
+def join(state: Tensor, ids: Tensor, table: Tensor | Eight, gains: tuple[Tensor, Tensor], eps: float) -> Tensor:
+    """What a multi-token module reads: normed states beside normed embeddings of tokens.
+
+    state: fp32 [R, K]. ids: int32 [R]. table: [V, K]. gains: [K] of the state's norm, [K] of the embedding's.
+    Returns [R, 2K] in the gains' dtype. Source: DeepSeek-V3 Technical Report, 2024, section 2.2.
+    """
+    expect("state", state, 2, torch.float32)
+    expect("ids", ids, 1, torch.int32)
+    codes = table.codes if isinstance(table, Eight) else table
+    solid("table", codes)
+    if len(ids) != len(state) or codes.shape[1] != state.shape[1]:
+        raise ValueError(f"{len(ids)} ids of width {codes.shape[1]} beside states {list(state.shape)}")
+    y: Tensor = run("join", state).join(state.contiguous(), ids.contiguous(), table, gains, eps)
+    return y
+
+
+def keep(rows: Tensor, start: Tensor, table: Tensor) -> Tensor:
+    """Rows into a table, in place, from `start` on: fp32 [R, K] into fp32 [S, K].
+
+    start: int32 [1]. What would lie outside is written to the first or the last row.
+    """
+    expect("rows", rows, 2, torch.float32)
+    expect("start", start, 1, torch.int32)
+    if table.shape[1:] != rows.shape[1:] or table.dtype != rows.dtype:
+        raise ValueError(f"rows {list(rows.shape)} for a table of {table.dtype} {list(table.shape)}")
+    y: Tensor = run("keep", rows).keep(rows.contiguous(), start, solid("table", table))
+    return y
+
+
+def follow(best: Tensor, block: Tensor, drafted: Tensor, table: Tensor) -> Tensor:
+    """What a block of tokens is followed by, as far as the decoder agrees with it: int32 [R + 2].
+
+    best: int32 [R, n], the best ids behind each token. block: int32 [2 + R], start, count, and R tokens, of which
+    `count` are real. The decoder agrees with the first `a` of those behind the first: best[i, 0] == token i + 1.
+    drafted: int32 [R + 1, 1], places in `table` [V'], one of them for each position from start - 1 on.
+    Returns the first token, best[0 … R - 1, 0], and, behind best[a], the token that was drafted there.
+    """
+    _expect_block(best, block)
+    y: Tensor = run("follow", best).follow(best, block, drafted, table)
+    return y
+
+
+def settle(best: Tensor, block: Tensor, first: Tensor, second: Tensor, table: Tensor, width: int) -> Tensor:
+    """The block that comes next: int32 [2 + width], start, 3, pending token, first and second draft, zeros.
+
+    first: int32 [R + 1, 1], places in `table` [V'] for positions from start - 1 on; second: int32 [R + 2, 1], from
+    start - 2 on. best, block: as for `follow`.
+    """
+    _expect_block(best, block)
+    y: Tensor = run("settle", best).settle(best, block, first, second, table, width)
+    return y
 
 
 def _expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor | None = None) -> None:
-    _expect("x", x, 2)
+    expect("x", x, 2)
     for part in weight[:2] if isinstance(weight, Eight | Four) else (weight,):
-        _solid("weight", part)
+        solid("weight", part)
     rows, columns = shape_of(weight)
     if x.shape[1] != columns:
         raise ValueError(f"rows of {x.shape[1]} for a matrix of shape {[rows, columns]}")
@@ -150,8 +224,8 @@ def _expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor
         raise ValueError(f"gain of shape {list(gain.shape)} for rows of {columns}")
 
 
-def _solid(name: str, x: Tensor) -> Tensor:
-    """What is large is never copied unasked."""
-    if not x.is_contiguous():
-        raise ValueError(f"{name} has gaps between its rows; make it contiguous once, before it is used")
-    return x
+def _expect_block(best: Tensor, block: Tensor) -> None:
+    expect("best", best, 2, torch.int32)
+    expect("block", block, 1, torch.int32)
+    if len(block) != 2 + len(best):
+        raise ValueError(f"a block of {len(block)} numbers for {len(best)} rows")

@@ -25,6 +25,9 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 OVERLAP = "VIABLE_KERNEL_OVERLAP"
 """Environment variable: `0` starts each kernel when the one before it has ended."""
 
+ONE_LAUNCH = "VIABLE_ONE_LAUNCH"
+"""Environment variable: `1` computes all layers of a pass in one launch, where `kernels.layers` can."""
+
 OLDEST_TRITON = (3, 5)
 OLDEST_CARD = (8, 0)
 """Compute capability: bfloat16 arithmetic."""
@@ -36,19 +39,23 @@ TOGETHER = 4
 """Rows multiplied with a tile of weights by one program; wider passes read the tile again, from a cache."""
 
 
+MATRIX_ROWS = (8, 16, 32)
+"""Rows that a program multiplies on matrix units, which take 16 at a time."""
+
+
 def problem(device: str) -> str | None:
     """Why Triton kernels cannot run on a device type here, in one line; None if they can."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; `pip install viable-code[gpu]` installs it"
-    import triton
+    if device == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device is usable here"
+    import triton  # dozens of megabytes
 
     found = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if found < OLDEST_TRITON:
         return f"Triton {triton.__version__} is too old; {'.'.join(map(str, OLDEST_TRITON))} or newer is needed"
     if device == "cpu":
         return None if INTERPRETED else "Triton runs on a CPU only in its interpreter (TRITON_INTERPRET=1)"
-    if not torch.cuda.is_available():
-        return "no CUDA device is usable here"
     if torch.cuda.get_device_capability() < OLDEST_CARD:
         return f"{torch.cuda.get_device_name()} is too old for these kernels; they need compute capability 8.0"
     return None
@@ -61,6 +68,12 @@ def runs() -> bool:
 
 
 @cache
+def has_matrix_units() -> bool:
+    """Can kernels written in Gluon, Triton's lower language, run here? The interpreter does not know it."""
+    return not INTERPRETED and runs()
+
+
+@cache
 def overlaps() -> bool:
     """May a kernel start, and fetch its weights, while the one before it still computes?
 
@@ -70,6 +83,11 @@ def overlaps() -> bool:
     chosen = able and os.environ.get(OVERLAP, "1") != "0"
     log.info("kernels %s", "overlap" if chosen else "run one after the other")
     return chosen
+
+
+def one_launch() -> bool:
+    """Are all layers of a pass to be computed in one launch? Not unless it is asked for: it was not yet measured."""
+    return os.environ.get(ONE_LAUNCH, "0") == "1"
 
 
 def options(warps: int, registers: int | None = None, *, first: bool = False) -> dict[str, Any]:
@@ -88,13 +106,19 @@ def options(warps: int, registers: int | None = None, *, first: bool = False) ->
     return chosen
 
 
-def rows_together(rows: int, bits: int) -> tuple[int, int]:
-    """How many rows a program multiplies, and how many programs take them in turns.
+def rows_together(rows: int) -> tuple[int, int]:
+    """How many rows a program multiplies without matrix units, and how many programs take them in turns.
 
-    It is one row where unpacking the weight takes the registers. There is no loop over rows in a kernel: the compiler
-    would widen all weights in front of it, and run out of registers.
+    There is no loop over rows in a kernel: the compiler would widen all weights in front of it, and run out of
+    registers.
     """
-    together = 1 if bits == 4 else min(rows, TOGETHER)
+    together = min(rows, TOGETHER)
+    return together, -(-rows // together)
+
+
+def tokens_together(rows: int) -> tuple[int, int]:
+    """How many rows a program multiplies on matrix units, and how many programs take them in turns."""
+    together = next((some for some in MATRIX_ROWS if some >= rows), MATRIX_ROWS[-1])
     return together, -(-rows // together)
 
 

@@ -11,8 +11,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.launching import INTERPRETED, options, rows_of, rows_together
-from kernels.streams_triton import fetch, multiply
+from kernels.launching import options, rows_of, rows_together
+from kernels.streams_triton import fetch, whole
 from kernels.tiles import VOCABULARY, tile
 from kernels.weights import Weight, stream
 
@@ -20,14 +20,12 @@ from kernels.weights import Weight, stream
 @triton.jit
 def _kernel(
     x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
-    K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr, PIECES: tl.constexpr, PARTS: tl.constexpr,
-    BITS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr, PARTS: tl.constexpr,
+    BITS: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
-    CHUNK: tl.constexpr = LANES * PIECES
-    CHUNKS: tl.constexpr = (K + CHUNK - 1) // CHUNK
+    CHUNKS: tl.constexpr = (K + LANES - 1) // LANES
     first_n = tl.program_id(0) * (BLOCK_N * PARTS) + tl.arange(0, BLOCK_N)
     lanes = tl.arange(0, LANES)[None, :] + tl.zeros([BLOCK_N, 1], tl.int32)
     # Weights do not depend on the kernel before this one: they are under way before it has ended.
@@ -35,7 +33,7 @@ def _kernel(
     for i in tl.static_range(CHUNKS):
         for j in tl.static_range(PARTS):
             n = first_n + j * BLOCK_N
-            weights += (fetch(weight_ptr, n, lanes, i, N, K // PIECES, LANES),)
+            weights += (fetch(weight_ptr, n, lanes, i, N, K, LANES),)
     if OVERLAP:
         gdc_wait()
     first = tl.program_id(1) * ROWS
@@ -47,18 +45,14 @@ def _kernel(
         for _ in tl.static_range(PARTS):
             dots += (tl.zeros([BLOCK_N, LANES], tl.float32),)
         for i in tl.static_range(CHUNKS):
-            xs = ()
-            for p in tl.static_range(PIECES):
-                here = lanes + (i * PIECES + p) * LANES
-                x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
-                squares = tl.fma(x, x, squares)
-                xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
+            here = lanes + i * LANES
+            x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
+            squares = tl.fma(x, x, squares)
+            x *= tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32)
             # The parts share what is loaded of x.
             sums = ()
             for j in tl.static_range(PARTS):
-                n = first_n + j * BLOCK_N
-                weight = weights[i * PARTS + j]
-                sums += (multiply(dots[j], xs, weight, factor_ptr, n, lanes, i, N, K, LANES, BITS, GROUP, INTERPRETED),)
+                sums += (tl.fma(x, weights[i * PARTS + j].to(tl.float32), dots[j]),)
             dots = sums
         scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
         for j in tl.static_range(PARTS):
@@ -74,15 +68,15 @@ def _kernel(
 
 def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
     x = rows_of(x)
-    of = stream(weight)
+    of = whole(stream(weight))
     count, columns = of.shape
     shape = tile("norm_linear_vocabulary" if count >= VOCABULARY else "norm_linear", of.bits)
-    together, turns = rows_together(len(x), of.bits)
+    together, turns = rows_together(len(x))
     out = torch.empty(len(x), count, dtype=torch.float32, device=x.device)
     _kernel[(triton.cdiv(count, shape.rows * shape.parts), turns)](
         x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
-        K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, PARTS=shape.parts, BITS=of.bits,
-        GROUP=of.group, ROWS=together, BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        K=columns, BLOCK_N=shape.rows, LANES=shape.lanes, PARTS=shape.parts, BITS=of.bits,
+        ROWS=together, BIAS=bias is not None,
         **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

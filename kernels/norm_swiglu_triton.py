@@ -8,8 +8,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.launching import INTERPRETED, options, rows_of, rows_together
-from kernels.streams_triton import fetch, multiply
+from kernels.launching import options, rows_of, rows_together
+from kernels.streams_triton import fetch, whole
 from kernels.tiles import tile
 from kernels.weights import Weight, activations, stream
 
@@ -17,22 +17,20 @@ from kernels.weights import Weight, activations, stream
 @triton.jit
 def _kernel(
     x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
-    K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr, PIECES: tl.constexpr,
-    BITS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr,
+    BITS: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
-    CHUNK: tl.constexpr = LANES * PIECES
-    CHUNKS: tl.constexpr = (K + CHUNK - 1) // CHUNK
+    CHUNKS: tl.constexpr = (K + LANES - 1) // LANES
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     both = tl.where(n < N, n, 2 * N)  # behind the end of gate begins up
     lanes = tl.arange(0, LANES)[None, :] + tl.zeros([BLOCK_N, 1], tl.int32)
     gate_weights = ()
     up_weights = ()
     for i in tl.static_range(CHUNKS):
-        gate_weights += (fetch(weight_ptr, both, lanes, i, 2 * N, K // PIECES, LANES),)
-        up_weights += (fetch(weight_ptr, both + N, lanes, i, 2 * N, K // PIECES, LANES),)
+        gate_weights += (fetch(weight_ptr, both, lanes, i, 2 * N, K, LANES),)
+        up_weights += (fetch(weight_ptr, both + N, lanes, i, 2 * N, K, LANES),)
     if OVERLAP:
         gdc_wait()
     first = tl.program_id(1) * ROWS
@@ -43,18 +41,12 @@ def _kernel(
         up = tl.zeros([BLOCK_N, LANES], tl.float32)
         squares = tl.zeros([BLOCK_N, LANES], tl.float32)
         for i in tl.static_range(CHUNKS):
-            xs = ()
-            for p in tl.static_range(PIECES):
-                here = lanes + (i * PIECES + p) * LANES
-                x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
-                squares = tl.fma(x, x, squares)
-                xs += (x * tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32),)
-            gate = multiply(
-                gate, xs, gate_weights[i], factor_ptr, both, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
-            )
-            up = multiply(
-                up, xs, up_weights[i], factor_ptr, both + N, lanes, i, 2 * N, K, LANES, BITS, GROUP, INTERPRETED
-            )
+            here = lanes + i * LANES
+            x = tl.load(x_ptr + row * x_stride + here, mask=here < K, other=0.0).to(tl.float32)
+            squares = tl.fma(x, x, squares)
+            x *= tl.load(gain_ptr + here, mask=here < K, other=0.0).to(tl.float32)
+            gate = tl.fma(x, gate_weights[i].to(tl.float32), gate)
+            up = tl.fma(x, up_weights[i].to(tl.float32), up)
         scale = tl.rsqrt(tl.sum(squares, 1) / K + eps)
         gated = tl.sum(gate, 1) * scale
         upped = tl.sum(up, 1) * scale
@@ -72,15 +64,15 @@ def _kernel(
 
 def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
     x = rows_of(x)
-    of = stream(weight)
+    of = whole(stream(weight))
     columns, count = of.shape[1], of.shape[0] // 2
     shape = tile("norm_swiglu", of.bits)
-    together, turns = rows_together(len(x), of.bits)
+    together, turns = rows_together(len(x))
     out = torch.empty(len(x), count, dtype=activations(weight), device=x.device)
     _kernel[(triton.cdiv(count, shape.rows), turns)](
         x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
-        K=columns, BLOCK_N=shape.rows, LANES=of.lanes or shape.lanes, PIECES=of.pieces, BITS=of.bits, GROUP=of.group,
-        ROWS=together, BIAS=bias is not None, INTERPRETED=INTERPRETED,
+        K=columns, BLOCK_N=shape.rows, LANES=shape.lanes, BITS=of.bits,
+        ROWS=together, BIAS=bias is not None,
         **options(shape.warps, shape.registers),
     )  # fmt: skip
     return out

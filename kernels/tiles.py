@@ -13,7 +13,7 @@ class Tile(NamedTuple):
     rows: int
     """Of N, in one part."""
     lanes: int
-    """Of K, or of its words of four-bit codes, at a time; all of them are under way at once."""
+    """Of K at a time; all of them are under way at once."""
     warps: int
     parts: int = 1
     """Blocks of rows that share what is loaded of the activations."""
@@ -43,14 +43,31 @@ _EIGHT: Tiles = {
     "linear_add": Tile(4, 128, 1),
     "linear_add_long": Tile(4, 512, 4),
 }
-_FOUR: Tiles = {
-    "norm_linear": Tile(8, 16, 1),
-    "norm_linear_vocabulary": Tile(32, 16, 4),
-    "norm_swiglu": Tile(8, 16, 1),
-    "linear_add": Tile(8, 16, 1),
-    "linear_add_long": Tile(4, 32, 1),
+_TILES: dict[int, Tiles] = {32: _WIDE, 16: _WIDE, 8: _EIGHT}
+
+
+# On matrix units: the lanes are given, 32 columns a warp. How warps share the columns decides in which order they are
+# added, so that an op has as many warps whatever the number of rows.
+_MATRIX: dict[int, Tiles] = {
+    bits: {
+        "norm_linear": Tile(16, 32, 4),
+        "norm_linear_vocabulary": Tile(32, 32, 4),
+        "norm_swiglu": Tile(16, 32, 4),
+        "norm_swiglu_block": Tile(16, 32, 4),
+        "linear_add": Tile(8, 32, 4),
+        "linear_add_long": Tile(8, 32, 8),  # four warps are as quick up to 8 rows; above, they run out of registers
+    }
+    for bits in (16, 8, 4)
 }
-_TILES: dict[int, Tiles] = {32: _WIDE, 16: _WIDE, 8: _EIGHT, 4: _FOUR}
+_MATRIX[16]["norm_swiglu_block"] = Tile(8, 32, 4, registers=96)
+
+BLOCK = range(2, 9)
+"""Rows of activations for which a tile of its own pays."""
+
+
+def matrix_tile(op: str, bits: int) -> Tile:
+    """The tile of an op on matrix units, whose lanes are given: 32 columns a warp."""
+    return _MATRIX[bits][op]
 
 
 def tile(op: str, bits: int) -> Tile:
@@ -61,9 +78,10 @@ def tile(op: str, bits: int) -> Tile:
 @contextmanager
 def trying(op: str, bits: int, tried: Tile) -> Iterator[None]:
     """Another tile inside the block, to measure it. Not for concurrent use."""
-    before = _TILES[bits][op]
-    _TILES[bits][op] = tried
+    table = _MATRIX if bits in _MATRIX else _TILES
+    before = table[bits][op]
+    table[bits][op] = tried
     try:
         yield
     finally:
-        _TILES[bits][op] = before
+        table[bits][op] = before

@@ -9,40 +9,75 @@ import json
 import logging
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
-from model import lora, mtp
+from model import lora, lora_bits, mtp
 from model.decoder import Decoder
 from model.engine.contracts import Drafter
 from model.engine.drafters import NoDraft
+from model.engine.graph_scorer import GraphScorer
 from model.engine.mtp_draft import MTPDraft, States
-from model.loaders.pick import pick_rows
-from model.mtp_rows import MTPRows
+from model.layers import Linear
+from model.loaders.drafting import has_drafts, load_drafts
+from model.loaders.pick import matrices, pick_rows
+from model.memory import lean
+from model.mtp_rows import MTPRows, in_eight_bits
 
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "weights"
 
+DRAFTED = {"cpu": 16_384}
+"""By device, ids that are drafted at most. To choose among 32,768 takes two cores a millisecond longer, a fiftieth of a
+pass, and one draft in a hundred that are kept is one of the others."""
 
-def attach_adapter(decoder: Decoder, sha256: str | None) -> lora.Switch:
-    """Put the gap-filling adapter beside the layers of `decoder`; the switch turns it on and off."""
+
+@lean()
+def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lora.Switch:
+    """Put the gap-filling adapter beside the layers of `decoder`, loaded from `model_path`, or into their weights.
+
+    The switch turns it on and off.
+    """
     path = _made_for(FOLDER / "fim-adapter.safetensors", sha256)
     if path is None:
         return lora.Switch()
     log.info("gap-filling adapter: %s", path.name)
-    # Beside weights in fewer bits, sixteen are enough for a correction of them.
+    if decoder.device.type == "cpu" and decoder.rows != decoder.dtype:  # its weights are in fewer bits
+        return lora.attach_eight_bits(decoder, lora.load(path))
+    if decoder.device.type != "cpu" and decoder.rows == decoder.dtype and isinstance(decoder.projection, Linear):
+        return lora.attach_merged(decoder, lora.load(path))  # what the fused kernels read is plain weights
+    if decoder.device.type != "cpu" and lora_bits.fits(decoder):  # or weights in few bits
+        whole = matrices(model_path)
+        return lora_bits.attach_rounded(
+            decoder, lora.load(path), lambda layer: whole[f"{layer}.weight"].read(torch.float32, decoder.device)
+        )
     return lora.attach(decoder, lora.load(path), decoder.rows)
 
 
-def mtp_drafter(decoder: Decoder, model_path: Path, sha256: str | None, states: States, capacity: int) -> Drafter:
-    """A drafter that reads the `states` of `decoder`, loaded from `model_path`, at up to `capacity` positions."""
+@lean()
+def mtp_drafter(
+    decoder: Decoder, model_path: Path, sha256: str | None, states: States, capacity: int, longest: int
+) -> Drafter:
+    """A drafter of up to `longest` tokens that reads the `states` of `decoder`, loaded from `model_path`, at up to
+    `capacity` positions."""
     path = _made_for(FOLDER / "mtp.safetensors", sha256)
-    if path is None:
+    if has_drafts(model_path, decoder):
+        log.info("drafting modules: the checkpoint's own")
+        modules = load_drafts(model_path, decoder)
+    elif path is not None:
+        log.info("drafting modules: %s", path.name)
+        small = None if isinstance(decoder.projection, Linear) else in_eight_bits
+        modules = mtp.load(path, decoder, decoder.rows, small)
+    else:
         return NoDraft()
-    log.info("drafting modules: %s", path.name)
-    modules = mtp.load(path, decoder, decoder.rows)
-    head = pick_rows(model_path, "projection.weight", modules.ids.cpu())
-    return MTPDraft(MTPRows(modules, decoder, head, capacity), states, capacity)
+    drafted = DRAFTED.get(decoder.device.type)
+    head = pick_rows(model_path, "projection.weight", modules.ids[:drafted].cpu())
+    rows = MTPRows(modules, decoder, head, capacity, drafted)
+    if isinstance(states, GraphScorer) and (drafter := states.drafter(rows)):
+        log.info("drafts are computed with the block, by fused kernels")
+        return drafter
+    return MTPDraft(rows, states, capacity, longest)
 
 
 def _made_for(path: Path, sha256: str | None) -> Path | None:

@@ -13,7 +13,7 @@ from model.cache import Cache, LayerCache
 from model.config import ModelConfig
 from model.errors import ModelUsageError
 from model.feed_forward import feed_forward
-from model.layers import Embedding, Linear, RMSNorm, Rotary
+from model.layers import Embedding, Linear, RMSNorm
 
 # Longer prompts go through the cache in pieces, so that what a pass needs besides weights and cache stays bounded.
 PIECE = 1024  # tokens
@@ -51,7 +51,7 @@ class Decoder(nn.Module):
         self.dtype = dtype
         self.rows = rows or dtype
         self.embedding: nn.Module = Embedding(config.vocab_size, config.width, dtype)
-        self.rotary = Rotary(config.rope, dtype)
+        self.rotary: nn.Module = attention(config.attention).rotary(config, dtype)
         self.blocks = nn.ModuleList(Block(config, i, dtype) for i in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps, dtype)
         self.projection: nn.Module = Linear(config.width, (config.vocab_size,), False, dtype)

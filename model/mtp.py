@@ -14,7 +14,7 @@ Report, 2024, section 2.2. Letters: B batch, T time, K width, D depth, V' drafte
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.attention import attention
 from model.attention.span import Span
 from model.cache import Cache, LayerCache
 from model.config import ModelConfig
@@ -51,7 +52,7 @@ class MTPModule(nn.Module):
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype) -> None:
         super().__init__()
-        self.state_norm = RMSNorm(config.width, config.norm_eps, dtype)
+        self.state_norm: nn.Module = RMSNorm(config.width, config.norm_eps, dtype)
         self.embedding_norm = RMSNorm(config.width, config.norm_eps, dtype)
         self.projection = Linear(2 * config.width, (config.width,), False, dtype)
         self.block = Block(config, 0, dtype)
@@ -80,8 +81,8 @@ class MTP(nn.Module):
 
     def new_cache(self, max_length: int, batch: int, dtype: torch.dtype) -> Cache:
         """Rows for every depth."""
-        attention = [depth.block.attention for depth in self._modules_in_order()]
-        rows = [module.rows(self.base, i) for i, module in enumerate(attention)]
+        kind = attention(self.base.attention)
+        rows = [kind.rows(self.base, depth) for depth in range(self.base.layers)]
         return Cache(rows, max_length, batch, dtype, self.ids.device)
 
     def head_rows(self, decoder: Decoder) -> Tensor:
@@ -134,7 +135,7 @@ def fresh(decoder: Decoder, config: MTPConfig, ids: Sequence[int], seed: int) ->
             assert isinstance(depth, MTPModule)
             depth.block.load_state_dict(weights)
             depth.norm.weight.copy_(decoder.norm.weight)
-            depth.state_norm.weight.fill_(1.0)
+            depth.get_parameter("state_norm.weight").fill_(1.0)
             depth.embedding_norm.weight.fill_(1.0)
             noise = torch.randn(width, width, generator=generator) * 0.02
             depth.projection.weight.copy_(torch.cat([2 * torch.eye(width), noise], 1))
@@ -174,8 +175,8 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def dequantise(codes: Tensor, scales: Tensor) -> Tensor:
     """The numbers [N, K] that codes [N, K] and scales [N, K/GROUP] stand for, fp32."""
-    groups = (codes.float() - 8).unflatten(-1, (-1, GROUP))
-    return torch.flatten(groups * scales.float().unsqueeze(-1), -2)
+    groups = codes.float().sub_(8).unflatten(-1, (-1, GROUP))
+    return torch.flatten(groups.mul_(scales.float().unsqueeze(-1)), -2)
 
 
 def rounded(weight: Tensor) -> Tensor:
@@ -214,32 +215,49 @@ def header(path: Path) -> Header:
     return Header(MTPConfig(**json.loads(metadata["config"])), json.loads(metadata.get("about", "{}")))
 
 
-def load(path: Path, decoder: Decoder, dtype: torch.dtype = torch.float32) -> MTP:
-    """The modules in a file, for `decoder`, on its device. BadWeights if they do not fit."""
+def load(
+    path: Path,
+    decoder: Decoder,
+    dtype: torch.dtype = torch.float32,
+    small: Callable[[Linear], nn.Module] | None = None,
+) -> MTP:
+    """The modules in a file, for `decoder`, on its device. BadWeights if they do not fit.
+
+    small: what to put in the place of a linear layer as soon as it is read.
+    """
     head = header(path)
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    ids = tensors.pop("ids").long()
-    if ids.numel() != head.config.vocabulary or int(ids.max()) >= decoder.config.vocab_size:
-        raise BadWeights(f"{path.name} drafts ids that the model does not have")
-    mtp = MTP(decoder.config, head.config, ids, dtype)
-    for name, parameter in mtp.named_parameters():
-        value: Tensor | None = _taken(tensors, name)
-        if value is None:
-            raise BadWeights(f"{path.name} has no {name}")
-        if value.shape != parameter.shape:
-            raise BadWeights(f"{path.name}: {name} is {list(value.shape)}, not {list(parameter.shape)}")
-        parameter.data.copy_(value)
-    if tensors:
-        raise BadWeights(f"{path.name} has unknown tensors: {', '.join(sorted(tensors)[:3])}")
+        left = set(file.keys())
+        ids = file.get_tensor("ids").long()
+        left.discard("ids")
+        if ids.numel() != head.config.vocabulary or int(ids.max()) >= decoder.config.vocab_size:
+            raise BadWeights(f"{path.name} drafts ids that the model does not have")
+        with torch.device("meta"):
+            mtp = MTP(decoder.config, head.config, ids, dtype)
+        for place, module in list(mtp.named_modules()):
+            shrinks = small is not None and isinstance(module, Linear)
+            for name, parameter in list(module.named_parameters(place, recurse=False)):
+                keys = [key for key in (name, f"{name}.codes", f"{name}.scales") if key in left]
+                left.difference_update(keys)
+                if not keys:
+                    raise BadWeights(f"{path.name} has no {name}")
+                value = _decoded([file.get_tensor(key) for key in keys])
+                if value.shape != parameter.shape:
+                    raise BadWeights(f"{path.name}: {name} is {list(value.shape)}, not {list(parameter.shape)}")
+                kept = value.to(decoder.device, torch.float32 if shrinks else dtype)
+                setattr(module, name.rpartition(".")[2], nn.Parameter(kept, requires_grad=False))
+            if small is not None and isinstance(module, Linear):
+                owner, _, attribute = place.rpartition(".")
+                setattr(mtp.get_submodule(owner), attribute, small(module))
+    if left:
+        raise BadWeights(f"{path.name} has unknown tensors: {', '.join(sorted(left)[:3])}")
     mtp.about = head.about
     return mtp.to(decoder.device).eval()
 
 
-def _taken(tensors: dict[str, Tensor], name: str) -> Tensor | None:
-    """The parameter `name` out of a file's tensors, fp32, which it leaves; None if it is not there."""
-    if f"{name}.codes" in tensors:
-        packed = tensors.pop(f"{name}.codes")
-        codes = torch.stack([packed & 15, packed >> 4], -1).flatten(-2)
-        return dequantise(codes, tensors.pop(f"{name}.scales"))
-    return tensors.pop(name).float() if name in tensors else None
+def _decoded(stored: list[Tensor]) -> Tensor:
+    """A parameter, fp32: as it is in the file, or from codes, two to a byte, and scales."""
+    if len(stored) == 1:
+        return stored[0].float()
+    packed, scales = stored
+    return dequantise(torch.stack([packed & 15, packed >> 4], -1).flatten(-2), scales)

@@ -9,33 +9,39 @@ from torch import Tensor, nn
 
 from model.attention.span import Span
 from model.decoder import Decoder
+from model.feed_forward.moe import ExpertLinear
+from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
-from model.quantised import Int8, Int8Linear, to_int8
+from model.quantised import Int8, Int8Linear, to_int8, to_int8_by_slices
+
+SLICE = 512  # rows rounded at once
 
 
 class MTPRows:
     """The modules of `mtp` beside `decoder`, with room for `capacity` positions.
 
     head: the rows of the decoder's projection for the ids that are drafted, slices [n, K] of [V', K]. Where the decoder
-    keeps its matrices in fewer bits, so do the modules, which are taken over, and the head.
+    keeps its matrices in fewer bits, so do the modules, which are taken over, and the head. `drafted`: V', the ids
+    that are drafted at most, the most frequent ones.
     """
 
-    def __init__(self, mtp: MTP, decoder: Decoder, head: Iterable[Tensor], capacity: int) -> None:
-        self._modules = [module for module in mtp.depths if isinstance(module, MTPModule)]
-        self._ids: list[int] = mtp.ids.tolist()
+    def __init__(
+        self, mtp: MTP, decoder: Decoder, head: Iterable[Tensor], capacity: int, drafted: int | None = None
+    ) -> None:
+        self.modules = [module for module in mtp.depths if isinstance(module, MTPModule)]
+        self.ids: list[int] = mtp.ids[:drafted].tolist()
         self._decoder = decoder
-        self._cache = mtp.new_cache(capacity, 1, decoder.rows)
-        self._head: nn.Module
+        self.cache = mtp.new_cache(capacity, 1, decoder.rows)
+        self.head: nn.Module
         if isinstance(decoder.projection, Linear):
-            self._head = _plain(torch.cat([rows.to(decoder.device, decoder.dtype) for rows in head]))
+            self.head = _plain(torch.cat([rows.to(decoder.device, decoder.dtype) for rows in head]))
         else:
-            slices = [to_int8(rows) for rows in head]
-            codes, scales = (torch.cat(parts) for parts in zip(*slices, strict=True))
-            self._head = Int8Linear(Int8(codes, scales), None)
-            for module in self._modules:
+            whole = to_int8_by_slices(head, len(self.ids), decoder.config.width)
+            self.head = Int8Linear(Int8(*(part.to(decoder.device) for part in whole)), None)
+            for module in self.modules:
                 _shrink(module)
-        self.depth = len(self._modules)
+        self.depth = len(self.modules)
 
     def advance(self, depth: int, state: Tensor, tokens: Sequence[int], start: int) -> Tensor:
         """state [T, K] and T ids at positions start … -> the next state [T, K]; see `model.engine.mtp_draft`."""
@@ -43,12 +49,12 @@ class MTPRows:
         rotation = self._decoder.rotary(torch.arange(start, start + time, device=device))
         span = Span(start, time, rotation, self._decoder.rows)
         embedded = self._decoder.embedding(torch.tensor([tokens], device=device))
-        after: Tensor = self._modules[depth](state[None], embedded, span, self._cache.layers[depth])
+        after: Tensor = self.modules[depth](state[None], embedded, span, self.cache.layers[depth])
         return after[0]
 
     def best(self, depth: int, state: Tensor) -> int:
         """state [K] -> the id with the highest score."""
-        return self._ids[int(self._head(self._modules[depth].norm(state[None])).argmax())]
+        return self.ids[int(self.head(self.modules[depth].norm(state[None])).argmax())]
 
 
 def _plain(weight: Tensor) -> Linear:
@@ -57,9 +63,20 @@ def _plain(weight: Tensor) -> Linear:
     return layer.to(weight.device)
 
 
+def in_eight_bits(layer: Linear) -> Int8Linear:
+    """The same matrix."""
+    whole = to_int8_by_slices(layer.weight.split(SLICE), *layer.weight.shape)
+    return Int8Linear(Int8(*(part.to(layer.weight.device) for part in whole)), layer.bias)
+
+
 def _shrink(module: nn.Module) -> None:
     """Eight bits for every matrix of `module`."""
     for name, layer in list(module.named_modules()):
+        owner, _, attribute = name.rpartition(".")
         if isinstance(layer, Linear):
-            owner, _, attribute = name.rpartition(".")
-            setattr(module.get_submodule(owner), attribute, Int8Linear(to_int8(layer.weight), layer.bias))
+            setattr(module.get_submodule(owner), attribute, in_eight_bits(layer))
+        elif isinstance(layer, ExpertLinear):
+            experts = [Int8Linear(to_int8(rows), None) for rows in layer.weight.chunk(layer.experts)]
+            setattr(
+                module.get_submodule(owner), attribute, QuantisedExperts(experts, sum(layer.parts) // layer.experts)
+            )

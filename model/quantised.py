@@ -5,7 +5,7 @@ Letters: N features out, K features in, g groups of columns per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -36,10 +36,20 @@ GROUP = 32  # columns of Int4 that share a step and an offset
 def to_int8(rows: Tensor) -> Int8:
     """Each row [K] rounded to 255 steps between minus and plus its largest magnitude."""
     rows = rows.float()
-    low, high = torch.aminmax(rows, dim=-1)
-    scales = torch.maximum(high, -low) / 127
+    scales = rows.abs().amax(-1) / 127  # much quicker than torch.aminmax
     codes = rows / scales.clamp(min=1e-30).unsqueeze(-1)
     return Int8(codes.round_().to(torch.int8), scales)
+
+
+def to_int8_by_slices(slices: Iterable[Tensor], rows: int, columns: int) -> Int8:
+    """The same for rows [n, K] that come slice by slice, `rows` in all."""
+    whole = Int8(torch.empty(rows, columns, dtype=torch.int8), torch.empty(rows))
+    place = 0
+    for some in slices:
+        for kept, new in zip(whole, to_int8(some), strict=True):
+            kept[place : place + len(some)] = new
+        place += len(some)
+    return whole
 
 
 def to_int4(rows: Tensor, rounds: int = 3) -> Int4:

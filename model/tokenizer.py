@@ -24,6 +24,7 @@ class Tokenizer:
     specials: the ids that stand for something other than text, by their names.
     end_ids: those of them after which a text is over.
     fim: those that frame a gap, if the model knows any.
+    suffix_first: the model was taught to read what stands right of a gap before what stands left of it.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Tokenizer:
         specials: Mapping[str, int],
         end_ids: frozenset[int],
         fim: FimTokens | None,
+        suffix_first: bool = False,
     ) -> None:
         self._encoder = encoder
         self.pieces = pieces
         self.specials = specials
         self.end_ids = end_ids
         self.fim = fim
+        self.suffix_first = suffix_first
 
     @property
     def begin(self) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ OURS = ("assistant", "model", "validators", "kernels")
 MAY_IMPORT = {
     "kernels": {"torch", "triton"},
     "validators": set(),
-    "model": {"kernels", "torch", "numpy", "gguf", "safetensors", "tokenizers"},
+    "model": {"kernels", "torch", "numpy", "gguf", "safetensors", "tokenizers", "msgspec"},
 }
 """Package -> what it may import beside itself and the standard library. `assistant` may import what is installed."""
 

@@ -6,9 +6,8 @@ abbreviations, corrections. The ``\\N{...}`` of a string may be one of them.
 
 from __future__ import annotations
 
-__all__ = ["ALIASES", "NEWEST"]
+__all__ = ["ALIASES"]
 
-NEWEST = (15, 1)  # of the Unicode standard, as far as the list goes
 ALIASES = frozenset(
     """
 ACK; ACKNOWLEDGE; ALERT; ALM; APC; APPLICATION PROGRAM COMMAND; BACKSPACE; BEL; BOM; BPH; BREAK PERMITTED HERE;

@@ -41,7 +41,7 @@ class Closer:
 
     def complete(self, line: Line, block: Block) -> bool:
         """Whether the file may end here."""
-        if line.part[:1] == "\\":
+        if line.part[:1] == "\\" and not (line.part == "\\\r\n" and self._scanner.adds_line):
             return False
         if line.kind == START:
             return block.closed() and not (isinstance(line.detail, tuple) and line.detail[3])
@@ -70,23 +70,23 @@ class Closer:
             if line.part in ("2", "3"):
                 return self._word(line, block, [""])
             if line.part.startswith("\\"):
-                return finish_escape(line.part)
-            return kind.quote * ((3 if kind.triple else 1) - len(line.part))
+                return finish_escape(line.part, self._scanner.known)
+            return kind.quote * ((3 if kind.triple else 1) - line.part.count(kind.quote))
         if line.kind == LITERAL:
             if line.part[:1] in ("{", "}"):
                 return line.part
             kind = line.frame.kind
             assert kind is not None
             if line.part.startswith("\\"):
-                return finish_escape(line.part)
+                return finish_escape(line.part, self._scanner.known)
             if line.frame.opener in "st":
                 return "}"
-            return kind.quote * ((3 if kind.triple else 1) - len(line.part))
+            return kind.quote * ((3 if kind.triple else 1) - line.part.count(kind.quote))
         if line.kind != CODE:
             return "\n"
         if line.part in ("\\", "\\\r"):
             return "\n"
-        if line.part and line.part != "\\\n":
+        if line.part and line.part not in ("\\\n", "\\\r\n"):
             return self._token(line, block)
         assert line.node is not None
         return self._next(line)
@@ -105,7 +105,8 @@ class Closer:
         if part[0].isalpha() or part[0] == "_":
             rests = ["", "x"]
             rests += [word[len(part) :] for word in words.words if word.startswith(part)]
-            rests += [prefix[len(part) :] + "''" for prefix in words.prefixes if prefix.startswith(part)]
+            prefixes = [prefix[len(part) :] for prefix in words.prefixes if prefix.startswith(part)]
+            rests += [prefix + quotes for quotes in ("''", '""') for prefix in prefixes]
         elif part[0].isdigit() or part[1:2].isdigit():
             rests = list(_NUMBER_ENDINGS)
         elif part == "!" and self._scanner.run(line, block, "r}")[0] == 2:

@@ -89,19 +89,23 @@ class Costs:
                     if rules.is_rule(symbol):
                         rules.start(symbol)
         rest = [0 if accepting else _FAR for accepting in rules.accepting]
+        steps: list[tuple[int, int, int, int]] = []  # state, weight, state after it, start of the rule between; or -1
+        for state, edges in enumerate(rules.edges):
+            for symbol, after in edges.items():
+                if rules.is_rule(symbol):
+                    steps.append((state, 0, after, rules.start(symbol)))
+                else:
+                    known = symbol in ("BOUND", "CAPTURE")
+                    weight = 2 if known else self.weight(self._machine.terminal(symbol))
+                    steps.append((state, weight, after, -1))
+        steps.reverse()  # what is called stands behind what calls it
         changed = True
         while changed:
             changed = False
-            for state, edges in enumerate(rules.edges):
-                for symbol, after in edges.items():
-                    if rules.is_rule(symbol):
-                        weight = rest[rules.start(symbol)]
-                    elif symbol in ("BOUND", "CAPTURE"):
-                        weight = 2
-                    else:
-                        weight = self.weight(self._machine.terminal(symbol))
-                    if weight + rest[after] < rest[state]:
-                        rest[state] = weight + rest[after]
-                        changed = True
+            for state, weight, after, start in steps:
+                total = rest[after] + (weight if start < 0 else rest[start])
+                if total < rest[state]:
+                    rest[state] = total
+                    changed = True
         self._rest = rest
         return rest

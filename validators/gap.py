@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import product
+from typing import NamedTuple
 
 from validators.blocks import Block, tail
 from validators.closing import Closer, indentation
-from validators.lines import CODE, COMMENT, STRING, Line
+from validators.lines import CODE, COMMENT, START, STRING, Line
 from validators.literals import string_kind
 from validators.right import Right
+from validators.scan import Scan
 from validators.scanner import Scanner
 
-__all__ = ["close_gap"]
+__all__ = ["Gap"]
 
 _MOST_SKELETONS = 400
-_MOST_BEGINNINGS = 16
+_MOST_BEGINNINGS = 6  # of one kind
 _MOST_COLUMNS = 6
+_MOST_CUTS = 24
+_MOST_MISSING = 4
+_MOST_PLACES = 20_000  # of which is known whether the right-hand text joins them
 _READ = 20_000  # characters of the right-hand text that are looked at for its indentations
-_LINES = re.compile(r"(?:\A(?=[ \t])|[\r\n])([ \t]*)(else|elif|except|finally|case)?(?=[^\s#])")
+_LINES = re.compile(r"(?:\A|[\r\n])([ \t]*)(?:(else|elif|except|finally|case)\b)?(?=[^\s#]|(?<=\w))")
+_WORD = re.compile(r"\w+")
+_LONG = re.compile(r"(\"{3}|'{3}).*?\1", re.DOTALL)  # their lines are at any column
+_PARTNER = re.compile(r"[ \t]*(else|elif|except|finally)\b")
 _HEADERS = {"else": "if x:", "elif": "if x:", "except": "try:", "finally": "try:", "case": "match x:"}
 # What a statement can begin with so that almost any rest may follow, before brackets and quotes.
 _STATEMENTS = (
@@ -26,92 +36,268 @@ _STATEMENTS = (
     "@", "import ", "from ", "from x import ", "while ", "lambda ", "not ", "x = lambda ", "def x() -> ", "with x as ",
 )  # fmt: skip
 _QUOTES = ('"', "'", '"""', "'''")
+# What may be missing between an open expression or header and its rest; the likely ones first.
+_FILLERS = (
+    "", "x", " ", " x", ",", "x,", ", x", "(x)", "=", "=x", ".", "(", "[", "{", "0", "+", " in ", " in x", " x in ",
+    "x in x", " x in x", ":", "x:", ": x", " as ", " as x", " if ", " if x else ", " if x else x", " else ",
+    " else x", " x else x", " for x in ", " for x in x", "x for x in ", "x for x in x", ":x for x in x", " import ",
+    " import x", " x import x", "x import x", "x:x", "x:x,", "=x,", "x=", ",x=", ", *", ", **", "*", "lambda ",
+    "lambda:", " lambda:", "x.", "()", "():", "x():", " x():", " x():\n", " x:", " and ", " not in ", "yield ", "}",
+    "x}", "r", "!r", ":=", "->x", " from ",
+)  # fmt: skip
 
 
-def close_gap(scanner: Scanner, closer: Closer, right: Right, line: Line, block: Block) -> str | None:
-    """The first text found after which ``right`` completes the program; the natural ones are tried first."""
+class _Entry(NamedTuple):
+    """What the right-hand text may begin in: what opens it, and the reading of the text in it."""
 
-    def joins(place: Line, inside: Block, text: str) -> bool:
-        accepted, after, within, _ = scanner.run(place, inside, text)
-        return accepted == len(text) and right.complete(after, within)
+    opener: str
+    scan: Scan
 
-    ending = closer.ending(line, block)
-    if ending is None:
+
+class _Places:
+    """Where the first line of the right-hand text may begin behind a finished line, each with what leads there.
+
+    Found when they are asked for; iterated again without new work.
+    """
+
+    def __init__(self, scanner: Scanner, line: Line, block: Block, skeletons: Iterable[str]) -> None:
+        self._found: list[tuple[Line, Block, str]] = []
+        self._more = self._find(scanner, line, block, skeletons)
+
+    def __iter__(self) -> Iterator[tuple[Line, Block, str]]:
+        yield from self._found
+        for found in self._more:
+            self._found.append(found)
+            yield found
+
+    @staticmethod
+    def _find(
+        scanner: Scanner, line: Line, block: Block, skeletons: Iterable[str]
+    ) -> Iterator[tuple[Line, Block, str]]:
+        tried: set[tuple[Line, Block]] = set()
+        for skeleton in dict.fromkeys(skeletons):
+            accepted, place, inside, _ = scanner.run(line, block, skeleton)
+            if accepted == len(skeleton) and (place, inside) not in tried:
+                tried.add((place, inside))
+                yield place, inside, skeleton
+                if len(tried) > _MOST_SKELETONS:
+                    break
+
+
+class Gap:
+    """Closes gaps in front of one right-hand text. What has been found out about that text is kept."""
+
+    def __init__(self, scanner: Scanner, closer: Closer, right: Right) -> None:
+        self._scanner = scanner
+        self._closer = closer
+        self._right = right
+        self._tail = tail()
+        self._joined: dict[tuple[Line, Block], bool] = {}
+        self._begun: list[tuple[str, int]] = []
+        self._more = self._begin()
+        self._stepped: dict[int, tuple[tuple[str, str], ...]] = {}
+
+    def closing(self, line: Line, block: Block) -> str | None:
+        """The first text found after which the right-hand text completes the program; natural ones are tried first."""
+        ending = self._closer.ending(line, block)
+        if ending is None:
+            return None
+        for end in range(len(ending) + 1):
+            for text in (ending[:end], ending[:end] + "\n"):
+                if self._joins(line, block, text):
+                    return text
+        ends = ending + "\n"
+        _, fresh, closed, _ = self._scanner.run(line, block, ends)
+        places: dict[tuple[int, str], _Places] = {}
+        filled = False
+        for beginning, at in self._beginnings():
+            if beginning and not filled:
+                filled = True
+                found = self._filled(ending, line, block)
+                if found is not None:
+                    return found
+            key = at, _partner(beginning + self._right.text)
+            if key not in places:
+                places[key] = _Places(self._scanner, fresh, closed, self._skeletons(closed, *key))
+            for place, inside, skeleton in places[key]:
+                if self._joins(place, inside, beginning):
+                    return ends + skeleton + beginning
+        return None if filled else self._filled(ending, line, block)
+
+    def _joins(self, line: Line, block: Block, text: str) -> bool:
+        """Whether ``text`` and the right-hand text behind it end a program."""
+        if text:
+            accepted, line, block, _ = self._scanner.run(line, block, text)
+            if accepted < len(text):
+                return False
+        joined = self._joined.get((line, block))
+        if joined is None:
+            if len(self._joined) >= _MOST_PLACES:
+                self._joined.clear()
+            joined = self._joined[line, block] = self._right.complete(line, block)
+        return joined
+
+    def _filled(self, ending: str, line: Line, block: Block) -> str | None:
+        """The first text found that goes on with the open line, closes some of it, and lets the rest go on in it."""
+        scanner = self._scanner
+        places: dict[tuple[Line, Block], str] = {}
+        cuts = [at for at in range(len(ending) + 1) if not ending[max(at - 1, 0) : at + 1].isalnum() or not at]
+        for cut in cuts[:_MOST_CUTS]:
+            _, place, inside, _ = scanner.run(line, block, ending[:cut])
+            places.setdefault((place, inside), ending[:cut])
+        begun = line.part if line.kind == CODE and line.part.isalpha() else ""
+        rests = [word[len(begun) :] for word in scanner.words.words if begun and word.startswith(begun)]
+        rests += [rest + more for rest in rests for more in (" ", " x")]
+        tried: dict[tuple[Line, Block], str] = {}
+        for filler in (*_FILLERS, *self._continued, *rests):
+            for (begin, within), cut_text in places.items():
+                accepted, place, inside, _ = scanner.run(begin, within, filler)
+                if accepted < len(filler) or (place, inside) in tried:
+                    continue
+                tried[place, inside] = cut_text + filler
+                for opening in self._openings:
+                    if self._joins(place, inside, opening):
+                        return cut_text + filler + opening
+        for (place, inside), text in tried.items():  # rather than that the rest of the line becomes a comment
+            if self._joins(place, inside, "#"):
+                return text + "#"
         return None
-    for end in range(len(ending) + 1):
-        for text in (ending[:end], ending[:end] + "\n"):
-            if joins(line, block, text):
-                return text
-    ending += "\n"
-    _, fresh, closed, _ = scanner.run(line, block, ending)
-    beginnings = ["", *_beginnings(scanner, right.text)]
-    tried: set[tuple[Line, Block]] = set()
-    for skeleton in _skeletons(closed, right.text):
-        accepted, place, inside, _ = scanner.run(fresh, closed, skeleton)
-        if accepted < len(skeleton) or (place, inside) in tried:
-            continue
-        tried.add((place, inside))
-        for beginning in beginnings:
-            if joins(place, inside, beginning):
-                return ending + skeleton + beginning
-        if len(tried) > _MOST_SKELETONS:
-            break
-    return None
+
+    @cached_property
+    def _continued(self) -> tuple[str, ...]:
+        """A backslash, where the right-hand text begins with the end of its line."""
+        return ("\\",) if self._right.text[0] in "\r\n" else ()
+
+    @cached_property
+    def _openings(self) -> list[str]:
+        """Brackets and quotes that the rest of a line at the beginning of the text may have been opened by."""
+        text = self._right.text
+        found = [""]
+        for opener, scan in self._entries:
+            if opener == "#" or not (scan.ends or scan.kind == START or len(text) >= _READ):
+                continue
+            for at in range(min(len(scan.missing), _MOST_MISSING) + 1):
+                brackets = scan.missing[at:]
+                called = (
+                    f"{brackets[:cut]}x{brackets[cut:]}" for cut in range(1, len(brackets)) if brackets[cut] == "("
+                )
+                found += [each + opener for each in (brackets, *called) if each + opener not in found]
+        return sorted(found, key=lambda opening: ("x" in opening, len(opening)))
+
+    @cached_property
+    def _entries(self) -> list[_Entry]:
+        """What the text may begin in, as far as at least its first character can be read in it."""
+        text, found = self._right.text[:_READ], []
+        for opener, entry in _entries(self._scanner, text):
+            scan = self._scanner.scan(entry, self._tail, text)
+            if scan.pos + scan.shift:
+                found.append(_Entry(opener, scan))
+        return found
+
+    def _beginnings(self) -> Iterator[tuple[str, int]]:
+        """Beginnings of a line that the first line of the text can be the rest of, and where the next line begins."""
+        yield from self._begun
+        for found in self._more:
+            self._begun.append(found)
+            yield found
+
+    def _begin(self) -> Iterator[tuple[str, int]]:
+        if (at := self._begins("")) is not None:
+            yield "", at
+        for opener, scan in self._entries:
+            number = 0
+            fillers = ("", "x") if scan.missing else ("",)
+            for brackets, statement, filler in product(_written(scan.missing), _STATEMENTS, fillers):
+                beginning = statement + brackets + filler + opener
+                at = self._begins(beginning) if beginning else None
+                if at is not None:
+                    yield beginning, at
+                    number += 1
+                    if number == _MOST_BEGINNINGS:
+                        break
+
+    def _begins(self, beginning: str) -> int | None:
+        """Where the next line begins behind this beginning and the rest of its line; None if that is no line."""
+        text = self._right.text[:_READ]
+        first = self._scanner.scan(self._scanner.start_line, self._tail, beginning + text, once=True)
+        if first.refused or not (first.began or len(self._right.text) < _READ):
+            return None
+        return first.began - len(beginning) if first.began else len(text)
+
+    def _skeletons(self, block: Block, at: int, partner: str) -> Iterator[str]:
+        """Lines and blanks that open the blocks which the text goes on with, using some of those that are open.
+
+        ``at``: where the text's second line begins; ``partner``: a statement that its first line goes on with.
+        """
+        yield from _columns(block)
+        text = self._right.text
+        lead = len(text) - len(text.lstrip(" \t"))
+        for steps in dict.fromkeys((self._steps(0), self._steps(at))):
+            for used in range(len(steps) + 1):  # of these the left-hand text has opened the outer ones
+                for outer in ("", "if x:\n"):
+                    for depth in range(used, len(steps) + 1):
+                        lines = outer
+                        for indent, header in steps[used:depth]:
+                            lines += f"{indent}{header or 'if x:'}\n"
+                        inside = steps[depth][0] if depth < len(steps) else (steps[-1][0] if steps else "") + "    "
+                        yield lines
+                        yield lines + inside
+                        if partner:
+                            yield f"{lines}{inside}{partner}pass\n{inside[lead:]}"
+                        if lead:  # the text begins in the middle of a line's blanks
+                            yield lines + inside[lead:]
+
+    def _steps(self, at: int) -> tuple[tuple[str, str], ...]:
+        """Ever larger indentations that the lines from there on come back to, and the header that each needs."""
+        known = self._stepped.get(at)
+        if known is None:
+            found: list[tuple[str, str]] = []
+            lines = _LONG.sub("''", self._right.text[at : at + _READ])
+            for match in _LINES.finditer(lines):
+                indent, word = match[1], match[2] or ""
+                if not found or len(indent) < len(found[-1][0]):
+                    found.append((indent, _HEADERS.get(word, "")))
+                elif indent == found[-1][0] and word and not found[-1][1]:
+                    found[-1] = (indent, _HEADERS[word])
+                if len(found) >= _MOST_COLUMNS or not indent:
+                    break
+            known = self._stepped[at] = tuple(reversed(found))
+        return known
 
 
-def _beginnings(scanner: Scanner, text: str) -> list[str]:
-    """Beginnings of a line that the first line of ``text`` can be the rest of."""
-    node, wild, found = scanner.anywhere, scanner.wild, list[str]()
-    entries = [("", scanner.line(CODE, node, wild, "", None)), ("#", scanner.line(COMMENT, node, wild, "", None))]
+def _partner(text: str) -> str:
+    """The header that the first line of the text needs before it."""
+    match = _PARTNER.match(text)
+    return _HEADERS[match[1]] if match else ""
+
+
+def _written(brackets: str) -> list[str]:
+    """Ways to open these brackets: alone, for a dictionary, for a call."""
+    found = [brackets, brackets.replace("{", "{x:")]
+    for each in found[:]:
+        found += [f"{each[:at]}x{each[at:]}" for at in range(1, len(each)) if each[at] == "("]
+    return list(dict.fromkeys(found))
+
+
+def _entries(scanner: Scanner, text: str) -> Iterator[tuple[str, Line]]:
+    """What a text may begin in, with what opens it."""
+    node, wild = scanner.anywhere, scanner.wild
+    yield "", scanner.line(CODE, node, wild, "", None)
     for quote in _QUOTES:
         kind = string_kind("r", quote[0], len(quote) == 3)
-        entries.append((quote, scanner.line(STRING, node, wild, "", kind)))
+        yield quote, scanner.line(STRING, node, wild, "", kind)
         literal = wild.push("f", string_kind("rf", quote[0], len(quote) == 3), scanner.nested)
-        field = scanner.line(CODE, node, literal.push("r", None, scanner.nested), "", None)
-        entries.append((f"f{quote}{{", field))
-    for opener, entry in entries:
-        scan = scanner.scan(entry, tail(), text[:_READ])
-        if scan.pos + scan.shift == 0:
-            continue
-        for statement in _STATEMENTS:
-            beginning = statement + scan.missing + opener
-            first = scanner.scan(scanner.start_line, tail(), beginning + text[:_READ], once=True)
-            if not first.refused and (first.began or len(text) < _READ) and beginning not in found:
-                found.append(beginning)
-                if len(found) >= _MOST_BEGINNINGS:
-                    return found
-    return found
-
-
-def _skeletons(block: Block, text: str) -> Iterator[str]:
-    """Lines and blanks that open the blocks which ``text`` goes on with, using more or less of those that are open."""
-    for indent in _columns(block):
-        yield indent
-    steps: list[tuple[str, str]] = []  # ever smaller indentations of the lines of the text, and what partner they need
-    for match in _LINES.finditer(text[:_READ]):
-        indent, word = match[1], match[2] or ""
-        if not steps or len(indent) < len(steps[-1][0]):
-            steps.append((indent, _HEADERS.get(word, "")))
-        elif indent == steps[-1][0] and word and not steps[-1][1]:
-            steps[-1] = (indent, _HEADERS[word])
-        if len(steps) >= _MOST_COLUMNS or not indent:
-            break
-    steps.reverse()
-    lead = len(text) - len(text.lstrip(" \t"))
-    for used in range(len(steps) + 1):  # of these the left-hand text has opened the outer ones
-        for outer in ("", "if x:\n"):
-            for depth in range(used, len(steps) + 1):
-                lines = outer
-                for indent, header in steps[used:depth]:
-                    lines += f"{indent}{header or 'if x:'}\n"
-                inside = steps[depth][0] if depth < len(steps) else (steps[-1][0] if steps else "") + "    "
-                yield lines
-                yield lines + inside
-                if lead:  # the text begins in the middle of a line's blanks
-                    yield lines + inside[lead:]
-                    yield f"{lines}{inside}pass\n{steps[depth - 1][0][lead:] if depth else ''}"
-                yield f"{lines}{inside}pass\n"
-                yield f"{lines}{inside}case x:"
+        yield f"f{quote}{{", scanner.line(CODE, node, literal.push("r", None, scanner.nested), "", None)
+    word = _WORD.match(text)
+    for keyword in scanner.words.words if word else ():
+        begun = keyword.removesuffix(word[0]) if word else ""
+        if begun and begun != keyword:
+            yield begun, scanner.line(CODE, node, wild, begun, None)
+    if text[0] in "\r\n":  # behind the backslash of a line that goes on
+        yield "\\", scanner.line(CODE, node, wild, "\\", None)
+        for quote in _QUOTES[:2]:
+            yield f"{quote}\\", scanner.line(STRING, node, wild, "\\", string_kind("", quote, False))
+    yield "#", scanner.line(COMMENT, node, wild, "", None)
 
 
 def _columns(block: Block) -> list[str]:

@@ -4,7 +4,8 @@ Notation: ``'x'`` is a keyword or operator, an upper-case word a terminal of the
 line was, read after its NEWLINE), a lower-case word a rule; ``_word`` is inlined where it is used. ``NAME`` is any
 identifier, ``BOUND`` one that is bound (not ``__debug__`` in 3.8), ``CAPTURE`` one that a pattern binds (not '_').
 ``{3.9..}``, ``{..3.9}`` and ``{3.10..3.12}`` in front of an alternative keep it for those versions only. A rule that is
-marked with ``%`` is a list whose items end in ',' and whose last ',' may be left out.
+marked with ``%`` is a list whose items end in ',' and whose last ',' may be left out. ``unstarred`` is any expression
+but `(*x)`, which 3.8 takes as an operand and refuses in front of a comprehension's `for`.
 
 The rules say what ``ast.parse`` accepts, so every target, argument and parameter rule that CPython checks while it
 parses is a nonterminal here. Written after the language reference and CPython's parser; left recursion is a loop,
@@ -39,8 +40,9 @@ line: simple_line | if_line | loop_line | with_line | def_line | class_line | tr
 decorated: def_line | class_line | decorator_line
 match_line: 'match' subject ':' NEWLINE $match+
 decorator_line: '@' _decorator NEWLINE $decorator
-_decorator: {..3.8} dotted_name ['(' arguments ')'] | {3.9..} _named
+_decorator: {..3.8} dotted_name ['(' [arguments | _generator] ')'] | {3.9..} _named
 simple_line: _simple_statements NEWLINE $simple
+blank_line: NEWLINE $simple
 _simple_statements: statement (';' statement)* [';']
 
 statement: expression_statement | 'return' [star_expressions] | 'raise' [expression ['from' expression]]
@@ -85,7 +87,9 @@ expressions: expression (',' expression)* [',']
 star_expressions: _star_expression (',' _star_expression)* [',']
 _star_expression: '*' bitor | expression
 yield_expression: 'yield' 'from' expression | 'yield' [star_expressions]
-_named: BOUND ':=' expression | expression
+_named: _bound ':=' expression | expression
+_bound: BOUND | {..3.8} '(' bound_group ')'
+bound_group: BOUND | '(' bound_group ')'
 expression: _disjunction ['if' _disjunction 'else' expression] | 'lambda' lambda_params ':' expression
 disjunction: _disjunction
 _disjunction: _inversion (('and' | 'or') _inversion)*
@@ -95,14 +99,15 @@ _arithmetic: '|' | '^' | '&' | '<<' | '>>' | '+' | '-' | '*' | '/' | '//' | '%' 
 _comparison: '<' | '>' | '==' | '>=' | '<=' | '!=' | 'in' | 'not' 'in' | 'is' ['not']
 _operand: ('+' | '-' | '~')* ['await'] (NAME | _other_atom) _trailer*
 _trailer: '.' NAME | '(' [arguments | _generator] ')' | '[' slices ']'
-_other_atom: NUMBER | IMAGINARY | strings | '...' | 'None' | 'True' | 'False'
-    | '(' [group] ')' | '[' [list_items] ']' | '{' [set_items | dict_items] '}'
+_other_atom: _closed_atom | '(' [group] ')'
+_closed_atom: NUMBER | IMAGINARY | strings | '...' | 'None' | 'True' | 'False' | '[' [list_items] ']'
+    | '{' [set_items | dict_items] '}'
 
-group: yield_expression | _named [ for_ifs | (',' _star_named)* [','] ] | '*' bitor (',' _star_named)+ [',']
-    | '*' bitor ',' | {..3.8} '*' bitor
-list_items: _star_named (',' _star_named)* [','] | _named for_ifs
+group: yield_expression | _named (',' _star_named)* [','] | _looped_named for_ifs
+    | '*' bitor (',' _star_named)+ [','] | '*' bitor ',' | {..3.8} '*' bitor
+list_items: _star_named (',' _star_named)* [','] | _looped_named for_ifs
 _star_named: '*' bitor | _named
-set_items: _set_item (',' _set_item)* [','] | _set_element for_ifs
+set_items: _set_item (',' _set_item)* [','] | {..3.8} unstarred for_ifs | {3.9..} _named for_ifs
 _set_item: '*' bitor | _set_element
 _set_element: {..3.8} expression | {3.9..} _named
 dict_items: _pair (',' _pair)* [','] | expression ':' expression for_ifs
@@ -111,6 +116,14 @@ for_ifs: _for_if _for_if*
 _for_if: ['async'] 'for' star_targets 'in' disjunction ('if' _condition)*
 _condition: disjunction | {..3.8} 'lambda' lambda_params ':' _condition_body
 _condition_body: disjunction
+_looped_named: {..3.8} _bound ':=' expression | {..3.8} unstarred | {3.9..} _named
+unstarred: _unstarred | _disjunction 'if' _disjunction 'else' expression | 'lambda' lambda_params ':' expression
+_unstarred: 'not' disjunction | ('+' | '-' | '~') _operand _more* | ['await'] (NAME | _closed_atom) _trailer* _more*
+    | 'await' '(' [group] ')' _trailer* _more* | '(' ')' _trailer* _more* | '(' unstarred_group ')' _trailer* _more*
+    | '(' group ')' (_trailer _trailer* | _more) _more*
+_more: (_arithmetic | _comparison) _operand | ('and' | 'or') _inversion
+unstarred_group: yield_expression | _looped_named [for_ifs] | _named ',' [_star_named (',' _star_named)* [',']]
+    | '*' bitor ',' [_star_named (',' _star_named)* [',']]
 slices: _slice (',' _slice)* [',']
 _slice: [expression] ':' [expression] [':' [expression]] | {..3.9} expression | {3.10..} _named
     | {3.11..} '*' expression
@@ -119,7 +132,7 @@ arguments%: (_positional ',')* (_keyword ',')* (_double ',')*
 _positional: '*' expression | _named
 _keyword: BOUND '=' expression | '*' expression
 _double: BOUND '=' expression | '**' expression
-_generator: {..3.8} expression for_ifs | {3.9..} _named for_ifs
+_generator: {..3.8} unstarred for_ifs | {3.9..} _named for_ifs
 
 star_targets: star_target (',' star_target)* [',']
 star_target: ['*'] target
@@ -136,10 +149,13 @@ del_target: _reference | {..3.8} '__debug__' | '(' del_target ')' | {..3.8} '(' 
 strings: (STRING | _f_string) (STRING | _f_string)* | BYTES BYTES* | {3.14..} _t_string _t_string*
 _f_string: FSTRING field* FSTRING_END
 _t_string: TSTRING field* FSTRING_END
-field: 'f{' _field_value ['='] ['f!' CONVERSION] ['f:' field*] 'f}'
+field: 'f{' _field_value ['='] ['f!' CONVERSION] ['f:' field* _behind_line] 'f}'
+_behind_line: [ {3.12..3.13} plain_field plain_field* ]
+plain_field: '{' (yield_expression | star_expressions) ['='] ['!' CONVERSION] [':' plain_field*] '}'
 _field_value: {..3.11} flat_group | {3.12..} flat_yield | {3.12..} flat_expressions
-flat_group: flat_yield | flat [ for_ifs | (',' _flat_star)* [','] ] | '*' bitor (',' _flat_star)+ [',']
+flat_group: flat_yield | flat (',' _flat_star)* [','] | _looped_flat for_ifs | '*' bitor (',' _flat_star)+ [',']
     | '*' bitor ',' | {..3.8} '*' bitor
+_looped_flat: {..3.8} _unstarred | {..3.8} _disjunction 'if' _disjunction 'else' flat | {3.9..} flat
 flat_yield: 'yield' 'from' flat | 'yield' [flat_expressions]
 flat_expressions: _flat_star (',' _flat_star)* [',']
 _flat_star: '*' bitor | flat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from validators.blocks import CONTEXTS, Block
+from validators.blocks import CONTEXTS
 from validators.grammar import HEADERS
 from validators.lines import CODE, COMMENT, START, Frame
 from validators.machine import Machine, Node
@@ -36,20 +36,27 @@ class LayoutScanner(StringScanner):
         self.entries = {context: machine.entry(*rules) for context, rules in CONTEXTS.items()}
         self.anywhere = machine.anywhere(*{rule for rules in CONTEXTS.values() for rule in rules})
         self._outcomes: dict[Node, str] = {}
+        self._reasons: dict[Node, str] = {}
         self._opens = machine.mask("$match+", *(f"${kind}+" for kind in HEADERS))
         # What a backslash in the indentation does: it fixes the column, from 3.10 on unless that is 0; in 3.9 the line
-        # counts as not indented at all; in 3.8 the line begins there, so it cannot be blank.
+        # counts as not indented at all; in 3.8 the line begins there, so it can be blank outside all blocks alone.
         self._counts_on = version >= (3, 10)
         self._ignores = version == (3, 9)
         self._resolves = version == (3, 8)
+        self.adds_line = version < (3, 12)  # one more line end behind a text that ends in CRLF
+        self._blank = {
+            context: machine.entry(*rules, "blank_line") for context, rules in CONTEXTS.items() if "line" in rules
+        }
 
     def why(self, node: Node) -> str:
         """What would have been accepted, where that is one thing."""
-        bits = self.machine.accepts(node)
-        only = [s for n, s in enumerate(self.machine.spelling) if bits >> n & 1 and s in _EXPECTED]
-        if len(only) == 1 and bits.bit_count() < 40:
-            return f"expected {_EXPECTED[only[0]]}"
-        return "invalid syntax"
+        reason = self._reasons.get(node)
+        if reason is None:
+            bits = self.machine.accepts(node)
+            only = [s for n, s in enumerate(self.machine.spelling) if bits >> n & 1 and s in _EXPECTED]
+            one = len(only) == 1 and bits.bit_count() < 40
+            reason = self._reasons[node] = f"expected {_EXPECTED[only[0]]}" if one else "invalid syntax"
+        return reason
 
     def _skip(self, scan: Scan) -> None:
         match = _COMMENT.match(scan.text, scan.pos)
@@ -99,8 +106,10 @@ class LayoutScanner(StringScanner):
                 scan.kind, scan.node, scan.detail, scan.pos = COMMENT, None, None, at + 1
                 return
             elif character == "\\":
-                if self._resolves and column:
+                if self._resolves:
                     self._resolve(scan, at, column, tabbed)
+                    if not scan.refused and scan.block.parent is None and scan.block.context in self._blank:
+                        scan.node = self._blank[scan.block.context]
                     return
                 end = self._continuation(scan, at)
                 if end < 0:
@@ -108,8 +117,8 @@ class LayoutScanner(StringScanner):
                     return
                 if held is None and (column or not self._counts_on):
                     held = (column, column if self._counts_on else tabbed)
+                fresh = end == size and not (self.adds_line and text.endswith("\\\r\n"))
                 at = end
-                fresh = at == size
                 continue
             else:
                 if held is not None:
@@ -162,7 +171,7 @@ class LayoutScanner(StringScanner):
         else:
             following = self._continuation(scan, begin)
             if following == len(scan.text):
-                scan.part, scan.pos = "\\\n", following
+                scan.part, scan.pos = scan.text[begin:], following
                 return -1
             return following
         if frame is not self.top:
@@ -171,13 +180,16 @@ class LayoutScanner(StringScanner):
                     scan.ends += [(end + scan.shift, each) for each in outcome.split()]
                 return end
         else:
-            block = self._ended(node, scan.block)
+            outcome = self._outcome(node)
+            block = scan.block.after(outcome) if outcome else None
+            if outcome.endswith("+"):
+                scan.local = False  # how deep the blocks are decides about one more
             if block is None:
                 scan.refuse(begin, self.why(node))
                 return -1
             if group == NEWLINE:
                 scan.local = False
-                scan.marks.append(LineEnd(block.column, self._outcome(node), block.context))
+                scan.marks.append(LineEnd(block.column, outcome, block.context))
                 scan.block = block
                 self._begin(scan)
                 scan.pos = end
@@ -185,11 +197,6 @@ class LayoutScanner(StringScanner):
                 return -1
         scan.kind, scan.pos = COMMENT, end
         return -1
-
-    def _ended(self, node: Node, block: Block) -> Block | None:
-        """The block after a line that ends here; None where it cannot end."""
-        outcome = self._outcome(node)
-        return block.after(outcome) if outcome else None
 
     def _outcome(self, node: Node) -> str:
         """What the line was if it ends here; '' where it cannot end."""

@@ -104,6 +104,15 @@ class Frame:
             self.parent.children[key] = found
         return found
 
+    def has_keywords(self) -> bool:
+        """Whether a name is given as a keyword argument, or perhaps about to be, in this bracket or one around it."""
+        each: Frame | None = self
+        while each is not None:
+            if each.keywords or each.word:
+                return True
+            each = each.parent
+        return False
+
     def behind_field(self, nested: bool) -> Frame:
         """This frame once a replacement field in it has ended."""
         return self.parent.push("t", None, nested) if self.opener == "s" and self.parent else self

@@ -161,6 +161,11 @@ class Machine:
         self.moves(state)
         return self._nullable[state]
 
+    def first(self, state: int) -> int:
+        """The terminals that the rest of a rule from ``state`` on can begin with, as a mask."""
+        self.moves(state)
+        return self._first[state]
+
     def moves(self, state: int) -> dict[int, tuple[tuple[int, ...], ...]]:
         """For each terminal that ``state`` can begin with: what to push instead of it, each lowest first."""
         found = self._moves.get(state)
@@ -172,7 +177,7 @@ class Machine:
         for symbol, after in rules.edges[state].items():
             rest = (after,) if rules.edges[after] else ()
             if not rules.is_rule(symbol):
-                for terminal in self._spellings(symbol):
+                for terminal in self.spellings(symbol):
                     table.setdefault(terminal, set()).add(rest)
                 continue
             start = rules.start(symbol)
@@ -191,5 +196,6 @@ class Machine:
         self._first[state] = bits
         return frozen
 
-    def _spellings(self, symbol: str) -> tuple[int, ...]:
+    def spellings(self, symbol: str) -> tuple[int, ...]:
+        """The terminals that a symbol of the grammar stands for."""
         return tuple(self.terminal(name) for name in _IDENTIFIERS.get(symbol, (symbol,)))

@@ -30,6 +30,7 @@ _GROW_OPERATOR = ("", "=", "*", "*=", "/", "/=", "<", "<=", ">", ">=", ".", ".."
 _GROW_NUMBER = ("", "0", ".0", "e0", "j", "_0", "0.0", "0e0", "0j", "x0", "o0", "b0")
 _GROW_TEXT = ("", "\\", *("0" * count for count in range(1, 9)), "{DIGIT ONE}", "}", "r")
 _WORDS = (*keyword.kwlist, "case", "match", "type")
+_LONGEST_WORD = max(map(len, _WORDS))
 _PREFIXES = ("b", "br", "f", "fr", "r", "rb", "rf", "u", "t", "tr", "rt")
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 """What no source file can contain."""
@@ -128,10 +129,15 @@ def _whole(line: str, found: Scan) -> Iterator[str]:
         yield from (other + _OPEN for other in prefixes if _is_literal(other))
     elif found.kind == "number":
         yield from (line + more + _OPEN for more in _GROW_NUMBER + _GROW_OPERATOR)
-        letters = line[len(line.rstrip("abcdefghijklmnopqrstuvwxyz")) :]
-        yield from (line + other[len(letters) :] + " " + _OPEN for other in _WORDS if other.startswith(letters))
+        letters = line[max(start, len(line) - _LONGEST_WORD) :]  # a word may be glued to it: 0xfo is 0xf and 'or'
+        for begun in (letters[at:] for at in range(len(letters) + 1) if not letters[at:] or letters[at:].isalpha()):
+            yield from (line + other[len(begun) :] + " " + _OPEN for other in _WORDS if other.startswith(begun))
     elif found.kind == "operator":
         yield from (line + more + _OPEN for more in _GROW_OPERATOR)
+        if found.stack and found.stack[-1].kind == "field" and found.stack[-1].start == len(line) - 1:  # of a '{{'
+            text = next(frame for frame in reversed(found.stack) if frame.kind == "text")
+            if found.stack[-2] == text or found.stack[-2].behind:
+                yield line[: text.start] + text.prefix + text.quote * 2 + _OPEN
     else:
         yield line + _OPEN
 
@@ -148,7 +154,7 @@ def _open_literal(line: str, found: Scan) -> str | None:
     if not texts or (found.kind not in ("string", "text") and not found.conversion):
         return None
     top = texts[-1]
-    before, text = line[top.run : top.start], line[top.start :]
+    before, text = line[top.run : top.start], line[top.start :] + "\n" * (found.kind == "backslash")
     if not NESTED_FIELDS and "f" in top.prefix.lower():
         return reference_fields.refusal(
             text,
@@ -211,8 +217,8 @@ def outcome(text: str, flags: int) -> str:
         _compile(text, flags)
     except SyntaxError as error:
         return error.msg
-    except ValueError as error:  # a NUL or a lone surrogate
-        return str(error)
+    except ValueError as error:  # a NUL or a lone surrogate; else a tree that 3.12.1 built and then found to be wrong
+        return OPEN_ENDED if "is required for" in str(error) else str(error)
     except (MemoryError, RecursionError):
         return OPEN_ENDED
     return "ok"

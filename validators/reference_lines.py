@@ -13,6 +13,11 @@ from typing import Literal, NamedTuple
 NESTED_FIELDS = sys.version_info >= (3, 12)
 """Since PEP 701 the replacement fields of f-strings are tokenized like any other code."""
 
+BEGINS_LINES = sys.version_info < (3, 9)
+"""In 3.8 a line begins with a backslash in its indentation, so it is not blank."""
+LINES_END_FORMATS = (3, 12) <= sys.version_info < (3, 14)
+"""A line's end in a format specification between single quotes makes the tokenizer read code again; later, an error."""
+
 Kind = Literal["blank", "newline", "space", "comment", "word", "number", "operator", "string", "backslash", "text"]
 """What the last token is. `text`: the text of an f-string outside its fields. `string`: a string that is open."""
 
@@ -51,6 +56,8 @@ class Frame(NamedTuple):
     quote: str = ""
     run: int = -1
     """For a text: where the run of adjacent literals begins that it belongs to."""
+    behind: bool = False
+    """For a specification: there has been a field in it. CPython's tokenizer takes it for the string's text then."""
 
     @property
     def closer(self) -> str:
@@ -101,6 +108,10 @@ def scan(line: str) -> Scan:
                 kind, start, run, conversion = "operator", at - 1, -1, False
             elif event == "end of field":
                 del stack[-2:]
+                _mark(stack)
+            elif event == "end of line":
+                stack.pop()
+                kind, start = "newline", at - 1
             elif event == "end of text":
                 stack.pop()
                 kind, start = "operator", frame.start
@@ -131,6 +142,8 @@ def scan(line: str) -> Scan:
             if kind == "backslash" and at < len(line):
                 dead = at
                 break
+            if BEGINS_LINES and first < 0:
+                first = begin
             continue
         if first < 0:
             first = begin
@@ -180,7 +193,15 @@ def _bracket(line: str, begin: int, at: int, stack: list[Frame]) -> int:
         stack.append(Frame(operator, begin))
     elif operator in (")", "]", "}") and top is not None and top.closer == operator:
         stack.pop()
+        if top.kind == "field":
+            _mark(stack)
     return at
+
+
+def _mark(stack: list[Frame]) -> None:
+    """Note in a format specification that a field in it has ended."""
+    if stack[-1].kind == "spec":
+        stack[-1] = stack[-1]._replace(behind=True)
 
 
 def _text(line: str, at: int, frame: Frame) -> tuple[int, str]:
@@ -194,7 +215,7 @@ def _text(line: str, at: int, frame: Frame) -> tuple[int, str]:
             continue
         here, following = line[at], line[at + 1 : at + 2]
         if here == "{":
-            if following == "{" and not in_spec:
+            if following == "{" and (not in_spec or frame.behind):
                 at += 2
                 continue
             return at + 1, "field"
@@ -211,8 +232,8 @@ def _text(line: str, at: int, frame: Frame) -> tuple[int, str]:
             else:
                 at += 1 if following in ("{", "}", "") else 3 if line.startswith("\r\n", at + 1) else 2
         elif here in "\r\n":
-            if len(quote) == 1 and not in_spec:
-                return at, "dead"
+            if len(quote) == 1:
+                return (at + 1, "end of line") if in_spec and not frame.behind and LINES_END_FORMATS else (at, "dead")
             at += 1
         elif line.startswith(quote, at):
             return (at, "dead") if in_spec else (at + len(quote), "end of text")

@@ -7,12 +7,17 @@ block, which an `else` or `except` may continue. The rest is replaced by `pass`.
 from __future__ import annotations
 
 import re
+import sys
 from typing import NamedTuple
 
 _COMPOUND = re.compile(r"(?:async|class|def|elif|else|except|finally|for|if|try|while|with|case|match)\b|@", re.ASCII)
 _CONTINUES = re.compile(r"(?:elif|else|except|finally)\b", re.ASCII)
 _FUTURE = re.compile(r"\bbarry_as_FLUFL\b", re.ASCII)
 _INDENTATION = re.compile(r"(?:[ \t\f]|\\(?:\r\n?|\n))*")
+_IGNORES = (3, 9) <= sys.version_info < (3, 10)
+"""In 3.9 a line whose indentation has a backslash in it belongs to the block of the line before it."""
+_BEGINS = sys.version_info < (3, 10)
+"""A line begins at the first backslash in its indentation."""
 FLUFL = "from __future__ import barry_as_FLUFL\n"
 """Changes the grammar (PEP 401), from where it stands to the end of the file."""
 
@@ -26,10 +31,8 @@ class Level(NamedTuple):
     statement: str
     """The statement with its closed blocks cut down, its first line's indentation included."""
 
-    @property
-    def pending(self) -> bool:
-        """Is it a decorator, so that the next line belongs to the same statement?"""
-        return self.statement.rsplit("\n", 2)[-2].lstrip(" \t\f").startswith("@")
+    pending: bool = False
+    """Is it a decorator, so that the next line belongs to the same statement?"""
 
 
 class Outline(NamedTuple):
@@ -46,6 +49,8 @@ class Outline(NamedTuple):
         """The outline after one more logical line, which ends in its newline and is not blank."""
         indentation, code = split(line)
         width = columns(indentation)
+        if _IGNORES and "\\" in indentation:
+            width = self.levels[-1].width if self.levels else (0, 0)
         flufl = self.flufl or bool(_FUTURE.search(line) and code.startswith("from"))
         kept = line if _COMPOUND.match(code) else indentation + "pass\n"
         levels = list(self.levels)
@@ -55,7 +60,7 @@ class Outline(NamedTuple):
             top = levels.pop()
             if _CONTINUES.match(code) or top.pending:
                 indentation, kept = top.indentation, top.statement + kept
-        return Outline((*levels, Level(width, indentation, kept)), flufl)
+        return Outline((*levels, Level(width, indentation, kept, code.startswith("@"))), flufl)
 
 
 def fold(levels: list[Level]) -> list[Level]:
@@ -79,6 +84,8 @@ def split(line: str) -> tuple[str, str]:
 def columns(indentation: str) -> tuple[int, int]:
     """Both widths of an indentation, in columns, as CPython's tokenizer counts them."""
     column = other = joined = 0
+    if _BEGINS:
+        indentation = indentation.split("\\")[0]
     for character in indentation:
         if character == "\t":
             column = column // 8 * 8 + 8

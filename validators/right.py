@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from validators.blocks import Block, tail
 from validators.closing import Closer
 from validators.contracts import Problem
-from validators.lines import CODE, COMMENT, LITERAL, START, STRING, Frame, Line
+from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, START, STRING, Frame, Line
 from validators.literals import string_kind
 from validators.recovery import Places
 from validators.scanner import FORBIDDEN, Scanner
@@ -24,6 +24,7 @@ _MOST_MEMOS = 4_096
 _WINDOW = 256  # characters read at first in search of a line's end
 _EARLY = "unexpected end of the text"
 _WORD = re.compile(r"\w+")
+_NAMED = re.compile(r"[A-Za-z0-9 -]*\}")
 
 
 class Right:
@@ -76,13 +77,13 @@ class Reader:
         """(characters that can be used, why the others cannot). ``line``: the place left of the gap, tried first."""
         size = len(self._text)
         best, reason = (-1, -1), ""
-        for entry in self._entries(line):
-            scan = self._scanner.scan(entry, self._tail, self._text)
-            stop = scan.pos + scan.shift
+        for entry, skipped in self._entries(line):
+            scan = self._scanner.scan(entry, self._tail, self._text[skipped:])
+            stop = scan.pos + scan.shift + skipped
             if not scan.ends and (0, stop) > best:
                 best, reason = (0, stop), scan.reason or _EARLY
             for at, outcome in scan.ends:
-                kept, stop, why = self._rest(at, outcome)
+                kept, stop, why = self._rest(at + skipped, outcome)
                 if kept == size and not self._cut:
                     return size, None
                 if kept == size:
@@ -124,33 +125,48 @@ class Reader:
             self._rests[each, inside] = found
         return found
 
-    def _entries(self, line: Line) -> Iterator[Line]:
-        """Places in which the text may begin, the likeliest first: as the left-hand text stands, then any other."""
+    def _entries(self, line: Line) -> Iterator[tuple[Line, int]]:
+        """Places in which the text may begin, the likeliest first: as the left-hand text stands, then any other.
+
+        With each the characters that belong to what stands before it, whatever that is.
+        """
         scanner, text = self._scanner, self._text
         node, wild = scanner.anywhere, scanner.wild
         frames = _frames(scanner, line.frame)
+        if line.kind in (STRING, LITERAL, CODE, CONVERSION) and line.part:
+            yield scanner.line(line.kind, node, frames[0], line.part, line.detail), 0
         if line.kind == STRING and line.part not in ("2", "3"):
-            yield scanner.line(STRING, node, frames[0], "", line.detail)
+            yield scanner.line(STRING, node, frames[0], "", line.detail), 0
         if line.kind == COMMENT:
-            yield scanner.line(COMMENT, node, frames[0], "", None)
+            yield scanner.line(COMMENT, node, frames[0], "", None), 0
         for frame in frames:
-            yield scanner.line(LITERAL if frame.opener in "fst" else CODE, node, frame, "", None)
+            yield scanner.line(LITERAL if frame.opener in "fst" else CODE, node, frame, "", None), 0
         for part in self._joints(text):
-            yield scanner.line(CODE, node, wild, part, None)
+            yield scanner.line(CODE, node, wild, part, None), 0
         kinds = [(quote, triple) for quote in ('"', "'") for triple in (False, True)]
+        escaped = text[0] in "\"'\r\n\\"  # means something else behind a backslash
         for quote, triple in kinds:  # raw strings allow all that others do
-            yield scanner.line(STRING, node, wild, "", string_kind("r", quote, triple))
-        yield scanner.line(COMMENT, node, wild, "", None)
+            yield scanner.line(STRING, node, wild, "", string_kind("r", quote, triple)), 0
+            if escaped:
+                yield scanner.line(STRING, node, wild, "\\", string_kind("r", quote, triple)), 0
+        yield scanner.line(COMMENT, node, wild, "", None), 0
+        named = _NAMED.match(text)  # may be the end of an escape
         for quote, triple in kinds:
             literal = wild.push("f", string_kind("rf", quote, triple), scanner.nested)
             field = literal.push("r", None, scanner.nested)
-            yield scanner.line(LITERAL, node, literal, "", None)
-            yield scanner.line(CODE, node, field, "", None)
-            yield scanner.line(LITERAL, node, field.push("s", None, scanner.nested), "", None)
+            yield scanner.line(LITERAL, node, literal, "", None), 0
+            if text[0] in "{}" or escaped:
+                yield scanner.line(LITERAL, node, literal, text[0] if text[0] in "{}" else "\\", None), 0
+            yield scanner.line(CODE, node, field, "", None), 0
+            yield scanner.line(LITERAL, node, field.push("s", None, scanner.nested), "", None), 0
             within = literal.push("?", None, scanner.nested)  # brackets in a field of which nothing is known
-            yield scanner.line(CODE, node, within, "", None)
+            yield scanner.line(CODE, node, within, "", None), 0
+            if named:
+                yield scanner.line(LITERAL, node, literal, "", None), named.end()
             for inner, long in kinds:
-                yield scanner.line(STRING, node, within, "", string_kind("r", inner, long))
+                yield scanner.line(STRING, node, within, "", string_kind("r", inner, long)), 0
+                if escaped:
+                    yield scanner.line(STRING, node, within, "\\", string_kind("r", inner, long)), 0
 
     def _joints(self, text: str) -> Iterator[str]:
         """Beginnings of tokens that the text may go on with."""

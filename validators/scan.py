@@ -19,8 +19,8 @@ class Scan:
     """
 
     __slots__ = (
-        "began", "block", "detail", "ends", "frame", "kind", "local", "low", "marks", "missing",
-        "node", "part", "pos", "reason", "refused", "shift", "text", "whole",
+        "began", "block", "detail", "ends", "frame", "kind", "lead", "local", "low", "marks", "missing",
+        "node", "part", "pos", "reason", "refused", "shift", "text",
     )  # fmt: skip
 
     def __init__(self, line: Line, block: Block, text: str) -> None:
@@ -39,7 +39,7 @@ class Scan:
         self.began = 0  # where the logical line begins that the position is in
         self.marks: list[Mark] = []
         self.low = _DEEP  # level of the last separator in ``marks``
-        self.whole = text
+        self.lead = len(text) - len(text.lstrip())  # blank characters that the text begins with
         self.missing = ""  # in ``Scanner.wild``: brackets that were closed and must have been opened before
         self.ends: list[
             tuple[int, str]
@@ -50,7 +50,7 @@ class Scan:
         semicolon = sign == ";" and level == 0
         if level < self.low or semicolon:
             self.low = min(level, self.low)
-            begun = bool(self.whole[: position + self.shift].strip())
+            begun = self.lead < position + self.shift
             self.marks.append(Separator(level, sign in ")]}", begun, semicolon))
 
     def refuse(self, position: int, reason: str) -> None:

@@ -26,6 +26,7 @@ _STRING, _NAME, _NUMBER, _SIGN = 1, 2, 3, 4  # groups of the pattern that finds 
 _MOST_STRINGS = 149  # MAXFSTRINGLEVEL, less the file itself
 _MOST_LINES = 20_000  # interned, before the table is dropped
 _LONGEST_MEMO = 64  # characters
+_MOST_KEYWORDS = 500  # names of keyword arguments of one call that are kept; every one of them costs a copy of them
 _MOST_MEMOS = 30_000  # texts remembered over all lines, before they are forgotten
 _LONGEST_SPECIAL = 16  # characters: no keyword, prefix or operator is as long
 _SEPARATORS = frozenset([",", ";", ":", "=", ":=", ")", "]", "}", "+=", "-=", "*=", "@=", "/=", "%=", "&=", "|=", "^="])
@@ -171,7 +172,7 @@ class Scanner(LayoutScanner):
             begin = match.start(group)
             if group == _NAME:
                 word = text[begin:end]
-                if not word.isascii() and not word.isidentifier():
+                if not word.isascii() and not self.known.identifier(word):
                     self._bad_name(scan, node, frame, begin, word)
                     return
                 if end == size:
@@ -192,13 +193,17 @@ class Scanner(LayoutScanner):
                 if end == size and sign in growing:
                     self._pend(scan, node, frame, begin, sign)
                     return
-                if sign == "." and text[end:] == ".":
+                if sign == "." and end + 1 == size and text[end] == ".":
                     self._pend(scan, node, frame, begin, "..")
                     return
-                after = machine.step(node, operators[sign]) if sign != "!" else None
+                after = machine.step(node, operators.get(sign, self.words.conversion))
                 if after is not None:
+                    if sign == "!":
+                        scan.node, scan.frame, scan.pos, scan.kind = after, frame, end, CONVERSION
+                        return
                     if self._repeats and sign == "=" and frame.word and self._is_argument(after):
-                        frame = frame.naming(frame.keywords | {frame.word}, "")
+                        more = {frame.word} if len(frame.keywords) < _MOST_KEYWORDS else set()
+                        frame = frame.naming(frame.keywords | more, "")
                     if sign in _SEPARATORS:
                         scan.separate(sign, frame.level, begin)
                     if sign in "([{":
@@ -232,7 +237,7 @@ class Scanner(LayoutScanner):
             elif group == _STRING:
                 prefix, quote = text[begin : end - 1], text[end - 1]
                 if quote in frame.closed:
-                    scan.refuse(end - 1, f"f-string expression part cannot include {quote!r}")
+                    self._refuse(scan, node, frame, begin, end - 1)
                     return
                 kind = self.words.prefixes.get(prefix, "STRING")
                 after = machine.step(node, machine.terminal(kind))
@@ -279,7 +284,7 @@ class Scanner(LayoutScanner):
         follows = NAME_CHARACTERS.match(text, end)
         if follows is None or not (self._checked or end < match.end()):
             return end, after
-        word = known = follows[0]
+        word, known = follows[0], follows[0][:_LONGEST_SPECIAL]
         accepts, table = self.machine.accepts(after), self.words.after_number
         while known and not table.get(known, 0) & accepts:
             known = known[:-1]
@@ -308,9 +313,7 @@ class Scanner(LayoutScanner):
             scan.frame, scan.kind = frame.push("s", None, self.nested), LITERAL
 
     def _bad_name(self, scan: Scan, node: Node, frame: Frame, begin: int, word: str) -> None:
-        good = 0
-        while word[: good + 1].isidentifier():
-            good += 1
+        good = self.known.beginning(word)
         if good and not self._viable(word[:good], node, frame):
             self._refuse(scan, node, frame, begin, begin + good)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from validators.characters import characters
 from validators.lines import CODE, LITERAL, STRING, Frame
 from validators.literals import StringKind, escape, string_kind
 from validators.machine import Machine
@@ -23,7 +24,11 @@ class StringScanner:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.nested = machine.rules.version >= (3, 12)  # PEP 701
+        # In a format between single quotes: a line's end makes the tokenizer read code again; later it is an error.
+        self._line_ends_format = machine.rules.version in ((3, 12), (3, 13))
+        self.known = characters(machine.rules.version)
         self._most_fields = 3 if self.nested else 2
+        self._cooks_formats = self._line_ends_format  # escapes count in format specifications of raw strings as well
         self._plain = machine.terminal("STRING")
         self._end = machine.terminal("FSTRING_END")
         self._open_field = machine.terminal("'f{'")
@@ -66,8 +71,11 @@ class StringScanner:
                     else:
                         scan.kind, scan.detail = CODE, None
                     return
+            elif character in kind.outer:
+                self._passes(scan, character)
             else:
                 scan.refuse(scan.pos, _why(character, kind))
+            if scan.refused:
                 return
 
     def _opening(self, scan: Scan, kind: StringKind) -> None:
@@ -116,7 +124,12 @@ class StringScanner:
         """Moves over the escape at the position (or in ``part``); False where it is wrong or not finished."""
         part = scan.part
         full = part + scan.text[scan.pos : scan.pos + _WINDOW]
-        length, done = escape(kind, full)
+        if kind.raw and self._cooks_formats and scan.kind == LITERAL and scan.frame.opener in "st":
+            kind = string_kind("f", kind.quote, kind.triple, kind.closed)
+            if full[1:2] == "N":  # and its brace opens a field
+                scan.refuse(scan.pos + 1 - len(part), "invalid escape sequence in the string")
+                return False
+        length, done = escape(kind, full, self.known)
         if done:
             scan.pos += length - len(part)
             scan.part = ""
@@ -138,6 +151,18 @@ class StringScanner:
             scan.pos += 1
         scan.part = kind.quote * seen if seen < needed and scan.pos == size else ""
         return seen == needed
+
+    def _passes(self, scan: Scan, quote: str) -> None:
+        """Moves over quotes of an enclosing f-string, three of which in a row would end it."""
+        seen = len(scan.part)
+        text, size = scan.text, len(scan.text)
+        while scan.pos < size and text[scan.pos] == quote:
+            if seen == 2:
+                scan.refuse(scan.pos, "unterminated string literal")
+                return
+            seen += 1
+            scan.pos += 1
+        scan.part = quote * seen if scan.pos == size else ""
 
     def _literal(self, scan: Scan) -> None:
         while scan.kind == LITERAL and not scan.refused and scan.pos < len(scan.text):
@@ -166,7 +191,9 @@ class StringScanner:
                     return
             elif character == kind.quote:
                 self._quotes(scan, kind)
-            elif character in "\r\n" and scan.frame.opener == "s" and self.nested:
+            elif character in kind.outer:
+                self._passes(scan, character)
+            elif character in "\r\n" and scan.frame.opener == "s" and self._line_ends_format:
                 assert scan.frame.parent is not None
                 scan.frame = scan.frame.parent  # a line's end ends the format, the field goes on
                 scan.kind = CODE
@@ -183,11 +210,16 @@ class StringScanner:
         assert scan.frame.parent is not None
         scan.frame = scan.frame.parent
         self._finish(scan, kind)
+        if kind.barred:
+            scan.kind, scan.part, scan.detail = STRING, "3", string_kind("", kind.quote, False, kind.closed)
 
     def _brace(self, scan: Scan, brace: str) -> None:
-        """A brace in literal text: doubled it stands for itself, otherwise it opens or closes a field."""
+        """A brace in literal text: doubled it stands for itself, otherwise it opens or closes a field.
+
+        In a format a brace is not doubled, but behind a field in it CPython's tokenizer has forgotten where it is.
+        """
         frame = scan.frame
-        if frame.opener == "f":
+        if frame.opener == "f" or (frame.opener == "t" and brace == "{" and self.nested):
             following = scan.pos + 1 - len(scan.part)
             if following == len(scan.text):
                 scan.part = brace
@@ -213,8 +245,9 @@ class StringScanner:
         scan.pos += 1
 
     def _enter(self, scan: Scan, frame: Frame) -> None:
-        if frame.fields >= self._most_fields or frame.depth >= MOST_BRACKETS:
-            scan.refuse(scan.pos - (frame.opener in "st"), "f-string: expressions nested too deeply")
+        if frame.fields >= self._most_fields or (self.nested and frame.depth >= MOST_BRACKETS):
+            single = frame.opener == "s" or (frame.opener == "t" and not self.nested)
+            scan.refuse(scan.pos - single, "f-string: expressions nested too deeply")
             return
         self._take(scan, self._open_field)
         scan.frame = frame.push("r", None, self.nested)

@@ -47,6 +47,8 @@ class Words:
         for sign, terminal in self.operators.items():
             self._add(self.signs, sign, 1 << terminal)
         self.signs["."] |= self.number | self.imaginary
+        self.conversion = machine.terminal("'!'")  # where a replacement field is read as code
+        self.signs["!"] |= 1 << self.conversion
 
     def _add(self, table: dict[str, int], word: str, bits: int) -> None:
         for end in range(1, len(word) + 1):

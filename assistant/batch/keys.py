@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import msgspec
 from assistant.batch.rows import Task
 from assistant.settings import Settings
 from assistant.store import ModelRef
+from assistant.store.hashing import sha256_of
 
 NOT_DECIDING = ("model", "device", "offline")
 """Settings that do not decide what is generated: the model has a hash, and a run may be finished on another device."""
@@ -39,8 +42,11 @@ class Job:
         return int(_digest(chosen, self.task.identity, sample)[:8], 16)
 
 
-def jobs(tasks: Iterable[Task], samples: int, settings: Settings, model_hash: str) -> Iterator[Job]:
-    """All jobs in the order of the output. Rows that are equal in everything are numbered by their occurrence."""
+def jobs(tasks: Iterable[Task], samples: int, settings: Settings, weights: Sequence[str]) -> Iterator[Job]:
+    """All jobs in the order of the output. Rows that are equal in everything are numbered by their occurrence.
+
+    weights: hashes of all that is loaded, the model's first.
+    """
     seen: Counter[str] = Counter()
     for task in tasks:
         parameters = {name: getattr(settings, name) for name in PARAMETERS} | task.changes
@@ -50,7 +56,7 @@ def jobs(tasks: Iterable[Task], samples: int, settings: Settings, model_hash: st
         else:
             groups = (tuple(range(task.choices)),)
         for group in groups:
-            base = _digest(task.kind, task.identity, text, model_hash, task.model, parameters, group)
+            base = _digest(task.kind, task.identity, text, weights, task.model, parameters, group)
             occurrence = seen[base]
             seen[base] += 1
             yield Job(task, group, _digest(base, occurrence) if occurrence else base)
@@ -62,6 +68,28 @@ def model_hash(found: ModelRef) -> str:
         return found.sha256
     files = [found.path] if found.path.is_file() else sorted(path for path in found.path.iterdir() if path.is_file())
     return _digest(*((path.name, path.stat().st_size, _windows(path)) for path in files))
+
+
+def companions(found: ModelRef, folder: Path | None = None) -> dict[str, str]:
+    """The sha256 of what comes with the project and was trained for this model, by the file's name.
+
+    Read from the files' headers: a finished run must not wait for what could load them.
+    """
+    made = {}
+    for path in sorted((folder or _companions_folder()).glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        about = json.loads(header.get("__metadata__", {}).get("about", "{}"))
+        if found.sha256 and about.get("base") == found.sha256:
+            made[path.name] = sha256_of(path)
+    return made
+
+
+def _companions_folder() -> Path:
+    """Found without importing the package, which brings torch."""
+    spec = importlib.util.find_spec("model")
+    assert spec and spec.origin
+    return Path(spec.origin).parent / "weights"
 
 
 def _windows(path: Path) -> str:

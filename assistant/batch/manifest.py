@@ -24,6 +24,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     output: str
     model: str
     model_hash: str
+    companions: dict[str, str] = {}
+    """The adapter and drafting modules trained for the model: file names and their sha256."""
     settings: Settings
     samples: int
     shard: str

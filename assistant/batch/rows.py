@@ -15,6 +15,7 @@ import msgspec
 
 from assistant.document import CURSOR_MARK, Gap, NotSource, decode, gap_at_mark
 from assistant.errors import UsageProblem, ViableError
+from assistant.interrupts import read_all
 
 STDIN = "-"
 
@@ -118,7 +119,7 @@ def _rows(name: str, before: int) -> Iterator[Task]:
 
 def _lines(name: str) -> list[bytes]:
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        data = read_all(sys.stdin.buffer) if name == STDIN else Path(name).read_bytes()
         if name.endswith(".gz"):
             data = gzip.decompress(data)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

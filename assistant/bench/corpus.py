@@ -7,8 +7,10 @@ and characters beside them.
 from __future__ import annotations
 
 import ast
+import json
 import random
 import re
+import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -45,15 +47,37 @@ class Cut(NamedTuple):
     right: str
 
 
+class Output(NamedTuple):
+    """What something wrote behind `prefix`."""
+
+    prefix: str
+    text: str
+
+
+def outputs(path: Path) -> list[Output]:
+    """JSON lines with `text` and perhaps `prefix`; other fields are passed over. Raises ValueError for other files."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            found.append(Output(record.get("prefix", ""), record["text"]))
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not an object with a `text`") from error
+    return found
+
+
 def standard_library(count: int, seed: int = 0) -> list[Source]:
     """`count` files of the standard library that parse, or as many as there are."""
-    root = Path(sysconfig.get_path("stdlib"))
-    return _draw(root, ("site-packages", "lib2to3"), count, seed)
+    return _draw([Path(sysconfig.get_path("stdlib"))], ("site-packages", "lib2to3"), count, seed)
 
 
 def site_packages(count: int, seed: int = 0) -> list[Source]:
-    """`count` files of the installed packages that parse, or as many as there are."""
-    return _draw(Path(sysconfig.get_path("purelib")), (), count, seed)
+    """`count` files of the installed packages that parse, or as many as there are.
+
+    Packages are looked for in the environment's own folder and in those that it adds to the path.
+    """
+    added = (Path(path) for path in sys.path if Path(path).name in ("site-packages", "dist-packages"))
+    return _draw(list(dict.fromkeys([Path(sysconfig.get_path("purelib")), *added])), (), count, seed)
 
 
 def two_blanks(text: str) -> str:
@@ -169,10 +193,10 @@ def _mutated(rng: random.Random, parts: list[str], other: str) -> list[str]:
     return parts[:3]
 
 
-def _draw(root: Path, without: tuple[str, ...], count: int, seed: int) -> list[Source]:
-    paths = _paths(root, without)
+def _draw(roots: Sequence[Path], without: tuple[str, ...], count: int, seed: int) -> list[Source]:
+    paths = [(path, root) for root in roots for path in _paths(root, without)]
     found: list[Source] = []
-    for path in random.Random(seed).sample(paths, len(paths)):
+    for path, root in random.Random(seed).sample(paths, len(paths)):
         if len(found) == count:
             break
         text = _text(path)

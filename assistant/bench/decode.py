@@ -57,12 +57,17 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
         raise ViableError("no CUDA device is usable here; `viable bench decode_cpu` measures a processor")
     torch.cuda.reset_peak_memory_stats()
     if shape_only:
-        decoder, prompt, long, validator = random_decoder(), _random_prompt(PROMPT), _random_prompt(LONG), None
+        decoder, prompt, long, validator = random_decoder(dtype), _random_prompt(PROMPT), _random_prompt(LONG), None
+        torch.cuda.empty_cache()  # of what the weights were made from
+        torch.cuda.reset_peak_memory_stats()
+        scorer = GraphScorer(decoder, CAPACITY)
+        trained = scorer.drafter(random_modules(decoder))
     else:
         decoder, prompt, long, validator = _real(model, dtype)
-    scorer = GraphScorer(decoder, CAPACITY)
+        scorer = GraphScorer(decoder, CAPACITY)
+        trained = _trained(model, decoder, scorer)
     scorer.warm()
-    read = sum(weight.numel() * weight.element_size() for weight in decoder.parameters()) / BANDWIDTH
+    read = read_by_a_pass(scorer) / BANDWIDTH
     figures: Figures = {}
     for rows in (1, 3):
         figures[f"passes_per_second_{rows}_rows"] = rate = passes(scorer, prompt.ids, rows, rounds)
@@ -70,15 +75,34 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
     for name, each in (("512", prompt), ("2048", long)):
         figures[f"ms_first_token_{name}"] = first_token(scorer, each.ids, rounds)
     figures["ms_next_suggestion_2048"] = next_suggestion(scorer, long.ids, rounds)
+    if trained:
+        figures |= drafted(scorer, prompt.ids, trained, rounds)
     if validator is not None:
-        figures |= validated(scorer, prompt, validator, acceptance, rounds)
+        figures |= validated(scorer, prompt, validator, acceptance, trained, rounds)
     figures["gb_allocated"] = torch.cuda.max_memory_allocated() / 1e9
     figures["gb_reserved"] = torch.cuda.max_memory_reserved() / 1e9
     for what, value in figures.items():
         click.echo(f"{what.replace('_', ' '):<36}{value:>12.3f}")
-    about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": str(decoder.dtype)}
+    about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": dtype}
     machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "acceptance": list(acceptance)}
+    machine["layers"] = type(scorer._block._through).__name__
     click.echo(json.dumps(about | machine | {what: round(value, 4) for what, value in figures.items()}))
+
+
+def read_by_a_pass(scorer: GraphScorer) -> float:
+    """Bytes of weights that one row reads: of experts, those of the chosen ones."""
+    block = scorer._block
+    of_layers = [part for layer in block.layers for half in layer for part in half.reads()]
+    return sum(share * size(weight) for weight, share in ((block.projection.weight, 1.0), *of_layers))
+
+
+def size(weight: Any) -> int:
+    """Bytes of a weight."""
+    from kernels.weights import stream
+
+    of = stream(weight)
+    parts = [of.numbers] if of.bits >= 16 else [of.numbers, of.factors]
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def passes(scorer: GraphScorer, prompt: Sequence[int], rows: int, rounds: int) -> float:
@@ -137,32 +161,65 @@ def _one(scorer: GraphScorer, prompt: Sequence[int]) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
+def drafted(scorer: GraphScorer, prompt: Sequence[int], trained: Any, rounds: int) -> Figures:
+    """Blocks of three that draft the next, one after the other, and what of a block's time is not the GPU's."""
+    from model.engine import Greedy
+
+    def once() -> float:
+        scorer.truncate(0)
+        scorer.extend(prompt, Greedy())
+        ids = [*prompt, prompt[0]]
+        begin, passes, draft = 0.0, 0, ()
+        while passes < TOKENS // 2:
+            if passes == 4:  # behind what follows a prompt
+                begin = time.perf_counter()
+            draft = trained.propose(ids, 2).ids
+            block = [ids[-1], *draft]
+            for token, row in zip([*block[1:], None], scorer.extend(block, Greedy()), strict=True):
+                ids.append(next(iter(row)))
+                if ids[-1] != token:
+                    break
+            scorer.truncate(len(ids) - 1)
+            passes += 1
+        return 1e6 * (time.perf_counter() - begin) / (passes - 4)
+
+    return {"us_drafting_block": _median(once, rounds), "us_drafting_block_gpu": scorer.block_time()}
+
+
 def validated(
-    scorer: GraphScorer, prompt: Prompt, validator: Any, acceptance: tuple[float, float], rounds: int
+    scorer: GraphScorer, prompt: Prompt, validator: Any, acceptance: tuple[float, float], trained: Any, rounds: int
 ) -> Figures:
     """Tokens per second through the whole loop, blocks of one and of three, and how long the validator took of it."""
-    answer, _, _ = _text(scorer, prompt, validator, None)
+    answer, *_ = _text(scorer, prompt, validator, None)
     figures: Figures = {}
-    for name, shares in (("1_token", None), ("3_token", acceptance)):
+    for name in ("1_token", "3_token_fixed", *(["3_token"] if trained else [])):
         runs = []
         for number in range(rounds):
-            drafter = None if shares is None else FixedAcceptance([*prompt.ids, *answer], shares, number)
-            ids, seconds, judging = _text(scorer, prompt, validator, drafter)
+            fixed = FixedAcceptance([*prompt.ids, *answer], acceptance, number)
+            drafter = {"1_token": None, "3_token_fixed": fixed, "3_token": trained}[name]
+            ids, seconds, judging, kept = _text(scorer, prompt, validator, drafter)
             if ids != answer:
                 raise ViableError("blocks gave another text than single tokens")
-            runs.append((1 / seconds, 1e6 * judging))
-        figures[f"validated_tokens_per_second_{name}_blocks"] = statistics.median(rate for rate, _ in runs)
-        figures[f"validator_us_per_token_{name}_blocks"] = statistics.median(judged for _, judged in runs)
+            runs.append((1 / seconds, 1e6 * judging, kept))
+        rate, judged, kept = (statistics.median(column) for column in zip(*runs, strict=True))
+        figures[f"validated_tokens_per_second_{name}_blocks"] = rate
+        figures[f"validator_us_per_token_{name}_blocks"] = judged
+        figures[f"tokens_per_pass_{name}_blocks"] = kept
+        if name == "3_token":
+            block = 1e6 * kept / rate
+            exposed = max(block - scorer.block_time(), 0.0)
+            figures["host_us_per_block_exposed"] = exposed
+            figures["validator_us_per_block_hidden"] = max(judged * kept - exposed, 0.0)
     return figures
 
 
-def _text(scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any) -> tuple[list[int], float, float]:
-    """The text, the seconds per token behind the first pass, and those of them that the validator took."""
+def _text(scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any) -> tuple[list[int], float, float, float]:
+    """The text; behind the first pass, seconds per token, those that the validator took, and tokens per pass."""
     from model.engine import Fixed, Greedy, NoDraft, decode
 
     timed = Timed(validator)
     ids: list[int] = []
-    begin, judged, first = 0.0, 0.0, 0
+    begin, judged, first, passes = 0.0, 0.0, 0, 0
     for step in decode(
         prompt.ids,
         scorer=scorer,
@@ -177,8 +234,10 @@ def _text(scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any) -> 
         if not begin:
             begin, judged, first = time.perf_counter(), timed.seconds, len(step.ids)
         ids += step.ids
+        passes += bool(step.ids)
     counted = len(ids) - first
-    return ids, (time.perf_counter() - begin) / counted, (timed.seconds - judged) / counted
+    seconds = time.perf_counter() - begin
+    return ids, seconds / counted, (timed.seconds - judged) / counted, counted / (passes - 1)
 
 
 class Timed:
@@ -218,8 +277,8 @@ class FixedAcceptance:
         return Draft(tuple(draft), "fixed")
 
 
-def random_decoder() -> Decoder:
-    """Random weights of the default model's shape, bfloat16, on the GPU."""
+def random_decoder(dtype: str = "auto", device: str = "cuda") -> Decoder:
+    """Random weights of the default model's shape: bfloat16, or as `dtype` ("float32", "int4") says."""
     import torch
 
     from model import Decoder, ModelConfig
@@ -231,17 +290,71 @@ def random_decoder() -> Decoder:
         feed_forward_width=4864, context_length=32_768, rope=Rope(1e6, 64), norm_eps=1e-6, tied_head=True,
         qkv_bias=True, out_bias=False, feed_forward_bias=False,
     )  # fmt: skip
+    kept = torch.float32 if dtype == "float32" else torch.bfloat16
     with torch.device("meta"):
-        decoder = Decoder(config, torch.bfloat16)
-    decoder.to_empty(device="cuda")
+        decoder = Decoder(config, kept)
+    decoder.to_empty(device=device)
     decoder.projection.weight = decoder.embedding.weight
-    decoder.rotary = Rotary(config.rope, torch.bfloat16).to("cuda")
-    generator = torch.Generator("cuda").manual_seed(0)
+    decoder.rotary = Rotary(config.rope, kept).to(device)
+    generator = torch.Generator(device).manual_seed(0)
     for name, weight in decoder.named_parameters():
         weight.data.normal_(0, 0.02, generator=generator)
         if "norm" in name:
             weight.data.add_(1)
+    if dtype == "int4":
+        _quantise(decoder)
     return decoder.eval()
+
+
+def _quantise(decoder: Decoder) -> None:
+    """Four bits for the matrices of all layers, eight for the embedding, which is the head, as the loader has it."""
+    from kernels.weights import Eight
+    from model.decoder import Block
+    from model.layers import Embedding, Linear
+    from model.quantised import Int4Linear, Int8Embedding, Int8Linear, to_int4, to_int8
+
+    for block in decoder.blocks:
+        assert isinstance(block, Block)
+        for path in ("attention.qkv", "attention.out", "feed_forward.gate_up", "feed_forward.down"):
+            layer = block.get_submodule(path)
+            assert isinstance(layer, Linear)
+            owner, _, name = path.rpartition(".")
+            setattr(block.get_submodule(owner), name, Int4Linear(to_int4(layer.weight.data), layer.bias))
+    assert isinstance(decoder.embedding, Embedding)
+    decoder.projection = Int8Linear(to_int8(decoder.embedding.weight.data.float()), None)
+    table = decoder.projection.packed.data
+    assert isinstance(table, Eight)
+    decoder.embedding = Int8Embedding(table)
+
+
+def random_modules(decoder: Decoder) -> Any:
+    """Random multi-token modules of the shape of those that are trained for the default model."""
+    import torch
+
+    from model import mtp
+    from model.mtp_rows import MTPRows
+
+    config = mtp.MTPConfig()
+    modules = mtp.MTP(decoder.config, config, torch.arange(config.vocabulary), torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in modules.named_parameters():
+        weight.data.normal_(0, 0.02, generator=generator)
+        if "norm" in name:
+            weight.data.add_(1)
+    modules = modules.to("cuda").requires_grad_(False)
+    head = torch.randn(config.vocabulary, decoder.config.width, generator=generator) * 0.02
+    return MTPRows(modules, decoder, [head.to("cuda")], CAPACITY)
+
+
+def _trained(name: str, decoder: Decoder, scorer: GraphScorer) -> Any:
+    """The drafter that was trained for a model; None if there is none."""
+    from assistant import store
+    from model import companions
+    from model.engine.graph_drafts import GraphDraft
+
+    found = store.resolve(name)
+    drafter = companions.mtp_drafter(decoder, found.path, found.sha256, scorer, CAPACITY, 2)
+    return drafter if isinstance(drafter, GraphDraft) else None
 
 
 def _random_prompt(count: int) -> Prompt:

@@ -10,11 +10,12 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import platform
 import random
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,8 @@ import click
 
 from assistant import store
 from assistant.bench.corpus import Source, site_packages, standard_library
-from assistant.errors import UsageProblem, ViableError
+from assistant.bench.processes import measured_by, megabytes, peak_of
+from assistant.errors import UsageProblem
 from assistant.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
 PROMPT = 512
 """Tokens of the prompt that is timed, and of a window that is scored."""
 WINDOWS = 8
+GAP = '''def median(values: list[float]) -> float:
+    """The middle value; the mean of the two middle ones where the count is even."""
+    <CURSOR>
+
+
+print(median([3, 1, 2]))
+'''
+MODULE = "assistant.bench.decode_cpu"
 Figures = dict[str, float]
 
 
@@ -77,7 +87,7 @@ def command(
     found: dict[str, list[Figures]] = {engine: [] for engine in engines}
     for _ in range(rounds):
         for engine in engines:
-            found[engine].append(_in_a_process([*asked, "--child", engine]))
+            found[engine].append(measured_by(MODULE, [*asked, "--child", engine]))
     medians = {
         engine: {what: statistics.median(each[what] for each in runs) for what in runs[0]}
         for engine, runs in found.items()
@@ -88,9 +98,11 @@ def command(
         row = "".join(f"{medians[engine].get(what, math.nan):>12.2f}" for engine in engines)
         click.echo(f"{what.replace('_', ' '):<28}{row}")
     if quality:
-        record["quality"] = scored = _in_a_process([*asked, "--child", "quality"])
+        record["quality"] = scored = measured_by(MODULE, [*asked, "--child", "quality"])
         for what, value in scored.items():
             click.echo(f"{what.replace('_', ' '):<28}{value:>12.4f}")
+    record["mb_peak_complete"] = most = measure_door(model, threads)
+    click.echo(f"{'mb peak, viable complete':<28}{most:>12.0f}")
     record["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     click.echo(json.dumps(record))
 
@@ -239,24 +251,24 @@ def _figures(loaded: float, prompt: float, one: float, three: float) -> Figures:
     }
 
 
+def measure_door(model: str, threads: int) -> float:
+    """Megabytes that `viable complete` takes at most, with all that comes with the model."""
+    if sys.platform == "win32":
+        return math.nan
+    with tempfile.TemporaryDirectory() as folder:
+        gap = Path(folder, "gap.py")
+        gap.write_text(GAP, encoding="utf-8")
+        asked = ["complete", str(gap), "--model", model, "--offline", "--max-tokens", "32"]
+        return peak_of([sys.executable, "-m", "assistant", *asked], {**os.environ, "OMP_NUM_THREADS": str(threads)})
+
+
 def _peak_memory() -> float:
     """The most memory that this process has held, in megabytes."""
     if sys.platform == "win32":
         return math.nan
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-def _in_a_process(arguments: list[str]) -> Figures:
-    run = subprocess.run(
-        [sys.executable, "-m", "assistant.bench.decode_cpu", *arguments], capture_output=True, text=True, check=False
-    )
-    if run.returncode:
-        raise ViableError(f"a measurement failed: {run.stderr.strip().splitlines()[-1:]}")
-    figures: Figures = json.loads(run.stdout.splitlines()[-1])
-    return figures
+    return megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 if __name__ == "__main__":

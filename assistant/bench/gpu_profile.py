@@ -1,37 +1,40 @@
 """`python -m assistant.bench.gpu_profile`: where a pass on a GPU spends its time, and whether its results are right.
 
-Weights are random, of the default model's shape: no file is needed, and the speed does not depend on them. Each op is
-timed over the weights of all layers, recorded as in a pass, so that no weight is found in a cache.
+Weights are random, of the default model's shape: no file is needed, and the speed does not depend on them. Or those of
+a model that comes with the project (`--model viable-small`), which then writes as well. Each op is timed over the
+weights of all layers, recorded as in a pass, so that no weight of the default model is found in a cache; those of a
+small model all fit the second-level one.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistant.bench.decode import BANDWIDTH, CAPACITY, PROMPT, random_decoder
-from assistant.errors import ViableError
+from assistant.bench.decode import CAPACITY, PROMPT, TOKENS, random_decoder
+from assistant.bench.decode import size as bytes_of
 
 if TYPE_CHECKING:
     import torch
 
-    from kernels.tiles import Tile
     from model.engine.graph_scorer import GraphScorer
 
 Figures = dict[str, Any]
 TRIED = {
-    "norm_linear": ((4, 128, 2), (4, 256, 4), (8, 256, 8)),
-    "linear_add": ((4, 256, 4), (8, 128, 4), (2, 128, 1)),
-    "norm_swiglu": ((4, 128, 2), (16, 128, 8), (8, 256, 8), (4, 256, 4), (4, 512, 8), (8, 128, 4, 1, 128)),
-    "linear_add_long": ((4, 512, 8), (2, 256, 2), (8, 256, 8), (2, 512, 4), (2, 1024, 8), (4, 256, 4, 1, 128)),
-    "norm_linear_vocabulary": ((8, 128, 4), (4, 128, 2, 2), (8, 256, 8, 2), (4, 256, 4, 4), (8, 128, 4, 2, 128)),
+    "norm_linear": ((8, 4), (16, 8)),
+    "linear_add": ((8, 2), (8, 8), (16, 4)),
+    "norm_swiglu": ((8, 4), (8, 8), (16, 8), (32, 8)),
+    "linear_add_long": ((8, 4), (16, 8)),
+    "norm_linear_vocabulary": ((16, 4), (32, 8)),
 }
-"""Tiles to measure beside those in use: rows, lanes, warps, parts, registers."""
+"""Tiles to measure beside those in use: rows and warps."""
 USED_BY = {
     "norm_linear": "qkv",
     "linear_add": "out",
@@ -43,36 +46,94 @@ USED_BY = {
 
 @click.command()
 @click.option("--rows", default="1,3", help="Rows of a pass, with commas. [1,3]")
+@click.option("--dtype", default="bfloat16", type=click.Choice(["bfloat16", "int4"]), help="Weights. [bfloat16]")
+@click.option("--model", "name", default="", help="A model that comes with the project. [random weights]")
 @click.option("--tiles", is_flag=True, help="Also measure other tiles than those in use.")
-def command(rows: str, tiles: bool) -> None:
+def command(rows: str, dtype: str, name: str, tiles: bool) -> None:
     """Check a pass against the plain decoder, then time it and each of its ops. Ends in one line of JSON."""
     import torch
 
+    import model
     from kernels import launching
+    from model.companions import FOLDER
     from model.engine.graph_scorer import GraphScorer
 
     if not torch.cuda.is_available():
-        raise ViableError("no CUDA device is usable here")
+        raise click.ClickException("no CUDA device is usable here")
     counts = [int(part) for part in rows.split(",")]
-    decoder = random_decoder()
+    decoder = model.load(FOLDER / name, device="cuda", dtype=dtype) if name else random_decoder(dtype)
     scorer = GraphScorer(decoder, CAPACITY)
     scorer.warm()
     figures: Figures = {"bench": "gpu_profile", "gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
-    figures["kernels_overlap"] = launching.overlaps()
+    figures |= {"model": name, "dtype": dtype, "kernels_overlap": launching.overlaps()}
     with torch.inference_mode():
+        figures["bandwidth"] = rate = bandwidth()
         figures |= check(decoder, scorer)
         figures["us_per_pass"] = whole_passes(scorer)
         figures["ops"] = {str(count): ops(scorer, count) for count in counts}
         for count in counts:
-            show(figures["ops"][str(count)], count)
+            show(figures["ops"][str(count)], count, rate)
         if tiles:
             figures["tiles"] = other_tiles(scorer, counts)
+    if name:
+        click.echo(json.dumps(figures))  # whatever becomes of the rest
+        figures |= written(decoder, scorer, FOLDER / name)
     click.echo(json.dumps(figures))
 
 
 def prompt(count: int) -> list[int]:
-    """Ids of nothing in particular."""
-    return [(7919 * place) % 100_000 for place in range(1, count + 1)]
+    """Ids of nothing in particular, which any model has."""
+    return [(7919 * place) % 30_000 for place in range(1, count + 1)]
+
+
+def bandwidth() -> float:
+    """Bytes per second that a copy of 1 GiB reads and writes here."""
+    import torch
+
+    source = torch.ones(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    us = timed(lambda: target.copy_(source))
+    return 2 * source.numel() * source.element_size() / (us * 1e-6)
+
+
+def written(decoder: Any, scorer: GraphScorer, path: Path) -> Figures:
+    """Tokens per second behind a real prompt, single and drafted with the block, without a validator."""
+    import model
+    from assistant.bench.corpus import standard_library
+    from model.companions import mtp_drafter
+    from model.engine import Fixed, Greedy, NoDraft, decode
+    from model.engine.graph_drafts import GraphDraft
+    from validators import AcceptAll
+
+    scorer.truncate(0)
+    drafter = mtp_drafter(decoder, path, None, scorer, CAPACITY, 2)
+    text = "\n".join(file.text for file in standard_library(8))
+    ids = model.load_tokenizer(path).encode(text)[:PROMPT]
+    texts, rates, kept = [], {}, {}
+    for name, by, width in (("single", NoDraft(), 0), ("drafted", drafter, 2)):
+        seconds = []
+        for _ in range(4):  # the first records
+            scorer.truncate(0)
+            begin, steps = 0.0, []
+            for step in decode(
+                ids, scorer=scorer, validator=AcceptAll(), state=None, drafter=by, order=Greedy(), end_ids=(),
+                max_tokens=TOKENS, window=Fixed(width),
+            ):  # fmt: skip
+                begin = begin or time.perf_counter()  # behind the first pass
+                steps.append(step.ids)
+            count = sum(len(each) for each in steps[1:])
+            seconds.append((time.perf_counter() - begin) / count)
+        texts.append([token for each in steps for token in each])
+        rates[name] = 1 / statistics.median(seconds[1:])
+        kept[name] = count / (len([each for each in steps if each]) - 1)
+    drafts = isinstance(drafter, GraphDraft)
+    click.echo(f"tokens/s {rates}, tokens a pass {kept}; drafts with the block: {drafts}; same: {texts[0] == texts[1]}")
+    return {
+        "tokens_per_second": rates,
+        "tokens_per_pass": kept,
+        "drafts_with_the_block": drafts,
+        "drafted_equals_single": texts[0] == texts[1],
+    }
 
 
 def check(decoder: Any, scorer: GraphScorer) -> Figures:
@@ -127,78 +188,51 @@ def ops(scorer: GraphScorer, rows: int, only: str = "") -> dict[str, tuple[float
     """Op -> microseconds for one layer, and megabytes of weights and cache that it reads."""
     import torch
 
-    import kernels
-    from kernels.weights import stream
+    from assistant.bench.gpu_ops import Op, of_pass
 
     block = scorer._block
-    layers = block.layers
-    some = layers[0]
-    device = block.rotation.device
-    x = torch.randn(rows, block.norm.gain.numel(), device=device)
-    qkv = torch.randn(rows, stream(some.qkv.weight).shape[0], device=device)
-    seen = torch.randn(rows, stream(some.out.weight).shape[1], device=device).bfloat16()
-    inner = torch.randn(rows, stream(some.down.weight).shape[1], device=device).bfloat16()
-    start = torch.tensor([PROMPT], dtype=torch.int32, device=device)
-    parts = kernels.attend(qkv, block.rotation, some.keys, some.values, start, 128)
-    logits = block.logits(x)
-    calls: dict[str, tuple[Callable[[Any], Any], float]] = {
-        "qkv": (lambda to: kernels.norm_linear(x, *to.attention_norm, *to.qkv), size(some.qkv)),
-        "attend": (
-            lambda to: kernels.attend(qkv, block.rotation, to.keys, to.values, start, 128),
-            2 * PROMPT * some.keys.shape[0] * some.keys.shape[2] * some.keys.element_size() / 1e6,
-        ),
-        "merge": (lambda to: kernels.merge(*parts, start, 128, torch.bfloat16), 0.0),
-        "out": (lambda to: kernels.linear_add(x, seen, *to.out), size(some.out)),
-        "gate_up": (lambda to: kernels.norm_swiglu(x, *to.feed_forward_norm, *to.gate_up), size(some.gate_up)),
-        "down": (lambda to: kernels.linear_add(x, inner, *to.down), size(some.down)),
-        "head": (lambda to: block.logits(x), size(block.projection)),
-        "top": (lambda to: kernels.top_ids(logits, 8), 0.0),
-    }
+    start = torch.tensor([PROMPT], dtype=torch.int32, device=block.rotation.device)
     found = {}
-    for name, (call, megabytes) in calls.items():
+    for name, op in of_pass(block, rows, start).items():
         if only in ("", name):
-            some_layers = layers[:3] if name in ("head", "top") else layers
-            us = recorded_time(partial(each_of, call, some_layers)) / len(some_layers)
-            found[name] = (us, megabytes)
+            assert isinstance(op, Op)
+            us = recorded_time(partial(each_of, op.call, op.layers)) / len(op.layers)
+            found[name] = (us, op.megabytes)
     return found
 
 
 def size(product: Any) -> float:
-    """Megabytes of a weight."""
-    from kernels.weights import stream
-
-    of = stream(product.weight)
-    parts = [of.numbers] if of.bits >= 16 else [of.numbers, of.factors]
-    return sum(part.numel() * part.element_size() for part in parts) / 1e6
+    """Megabytes of a product's weight."""
+    return bytes_of(product.weight) / 1e6
 
 
-def show(found: dict[str, tuple[float, float]], rows: int) -> None:
-    """A table: microseconds, and the share of the memory's bandwidth."""
+def show(found: dict[str, tuple[float, float]], rows: int, rate: float) -> None:
+    """A table: microseconds, and the share of the memory's bandwidth, bytes per second."""
     click.echo(f"{'op':<10}{rows:>3} row(s)   µs    MB   share of bandwidth")
     for name, (us, megabytes) in found.items():
-        share = megabytes * 1e6 / BANDWIDTH / (us * 1e-6)
-        click.echo(f"{name:<12}{us:>14.2f}{megabytes:>8.2f}{100 * share:>8.0f} %")
+        share = megabytes * 1e6 / rate / (us * 1e-6)
+        click.echo(f"{name:<16}{us:>14.2f}{megabytes:>8.2f}{100 * share:>8.0f} %")
 
 
 def other_tiles(scorer: GraphScorer, counts: Sequence[int]) -> dict[str, dict[str, list[float]]]:
     """Op -> tile -> microseconds for each number of rows."""
     from kernels import tiles
+    from kernels.weights import stream
 
+    attention, feed_forward = scorer._block.layers[0]
     found: dict[str, dict[str, list[float]]] = {}
     for op, used_by in USED_BY.items():
+        half = attention if hasattr(attention, used_by) else feed_forward
+        product = scorer._block.projection if used_by == "head" else getattr(half, used_by)
+        bits = min(stream(product.weight).bits, 16)
+        used = tiles.matrix_tile(op, bits)
         found[op] = {}
-        for tile in (tiles.tile(op, 16), *(_tile(*numbers) for numbers in TRIED[op])):
-            with tiles.trying(op, 16, tile):
+        for tile in (used, *(used._replace(rows=rows, warps=warps) for rows, warps in TRIED[op])):
+            with tiles.trying(op, bits, tile):
                 times = [round(ops(scorer, count, used_by)[used_by][0], 2) for count in counts]
-            found[op][str(tuple(tile))] = times
-            click.echo(f"{op:<24}{tuple(tile)!s:<28}{times}")
+            found[op][f"{tile.rows} rows, {tile.warps} warps"] = times
+            click.echo(f"{op:<24}{tile.rows:>4} rows {tile.warps:>3} warps  {times}")
     return found
-
-
-def _tile(rows: int, lanes: int, warps: int, parts: int = 1, registers: int | None = None) -> Tile:
-    from kernels.tiles import Tile
-
-    return Tile(rows, lanes, warps, parts, registers)
 
 
 def repeated(call: Callable[[], object], count: int) -> None:

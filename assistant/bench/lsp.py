@@ -7,8 +7,10 @@ import contextlib
 import json
 import platform
 import random
+import re
 import statistics
 import sys
+import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +23,19 @@ import click
 from assistant.bench.corpus import Source, standard_library
 from assistant.bench.lsp_client import Client, insertion
 from assistant.errors import UsageProblem
+from assistant.interrupts import held_back
 
-PARTS = ("start", "typing", "cancel", "memory", "validity")
+PARTS = ("start", "typing", "cancel", "memory", "validity", "repl")
+LOADING = 600.0
+"""Seconds that a model may take to load on a machine that is busy with something else."""
 WARM_UP = 100
 """Requests before memory is measured: caches fill, allocators settle."""
+SITE = re.compile(r"(site|dist)-packages$")
+"""Where packages are installed; an environment may show another's."""
+SHORT = 24
+"""Tokens of a suggestion where many are asked for."""
+NEAR = 512
+"""Tokens of prompt and answer together there."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +78,23 @@ class Figure:
 def command(
     model: str | None, context: int, parts: tuple[str, ...], rounds: int, requests: int, positions: int, seed: int
 ) -> None:
-    """Measure the language server: start, typing, cancelling, memory, and whether files parse.
+    """Measure the language server: start, typing, cancelling, memory, and whether files parse; and the REPL's start.
 
-    The server runs as a process of its own, as in an editor. Ends in one line of JSON.
+    They run as processes of their own, as in an editor and on a terminal. Ends in one line of JSON.
     """
-    serve = [
-        sys.executable,
-        "-m",
-        "assistant",
-        "lsp",
-        "--context",
-        str(context),
-        *(["--model", model] if model else []),
-    ]
+    named = ["--model", model] if model else []
+
+    def served(tokens: int) -> list[str]:
+        return [sys.executable, "-m", "assistant", "lsp", "--context", str(tokens), *named]
+
+    serve = served(context)
     measures: dict[str, Callable[[], list[Figure]]] = {
         "start": lambda: measure_start(serve),
         "typing": lambda: measure_typing(serve, rounds),
         "cancel": lambda: measure_cancel(serve, rounds, seed),
         "memory": lambda: measure_memory(serve, requests, seed),
-        "validity": lambda: measure_validity(serve, positions, seed),
+        "validity": lambda: measure_validity(served(min(context, NEAR)), positions, seed),
+        "repl": lambda: measure_repl([sys.executable, "-m", "assistant", "repl", *named]),
     }
     click.echo(f"{'':<46}{'median':>10}{'p95':>10}{'goal':>8}")
     figures: list[Figure] = []
@@ -98,12 +107,12 @@ def command(
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], **options: Any) -> Iterator[Client]:
+def running(command: Sequence[str], encodings: Sequence[str] = ("utf-16",), **options: Any) -> Iterator[Client]:
     """A client of a server whose model is ready."""
     client = Client(command)
     try:
-        client.initialize(**options)
-        if client.until(lambda stats: stats["state"] != "loading")["state"] != "ready":
+        client.initialize(encodings, **options)
+        if client.until(lambda stats: stats["state"] != "loading", LOADING)["state"] != "ready":
             raise UsageProblem(client.note("window/showMessage")["params"]["message"])
         yield client
         client.close()
@@ -120,7 +129,7 @@ def measure_start(command: Sequence[str], times: int = 5) -> list[Figure]:
         try:
             client.initialize()
             initialized.append(time.perf_counter() - begin)
-            client.until(lambda stats: stats["state"] != "loading")
+            client.until(lambda stats: stats["state"] != "loading", LOADING)
             ready.append(time.perf_counter() - begin)
             client.close()
         finally:
@@ -199,32 +208,70 @@ def measure_memory(command: Sequence[str], requests: int, seed: int) -> list[Fig
 
 
 def measure_validity(command: Sequence[str], positions: int, seed: int) -> list[Figure]:
-    """Share of suggestions after which the file parses: taken whole, line by line and word by word."""
+    """Share of suggestions after which the file parses: taken whole, line by line and word by word.
+
+    Positions are any between two characters of files that nothing here was trained on, in rising order within a file,
+    so that prompts begin alike.
+    """
     rng = random.Random(seed)
-    files = _files(max(1, positions // 10), seed)
-    whole: list[bool] = []
-    parts: dict[str, list[bool]] = {"line": [], "word": []}
+    files = held_out(max(1, positions // 10), seed)
+    places = sorted((number * len(files) // positions, rng.random()) for number in range(positions))
+    results: dict[str, list[bool]] = {"whole": [], "a line": [], "a word": []}
     waited: list[float] = []
-    with running(command, candidates=1) as client:
-        for number in range(positions):
-            source = files[number * len(files) // positions]
-            offset = rng.randrange(len(source.text))
-            left, right = source.text[:offset], source.text[offset:]
-            uri = client.open(source.text, f"validity_{number}.py")
+    broken: list[str] = []
+    with running(command, ("utf-32",), candidates=1, maxTokens=SHORT, maxMs=0) as client:
+        for number, (file, share) in enumerate(places):
+            name, text = files[file]
+            offset = int(share * len(text))
+            left, right = text[:offset], text[offset:]
+            uri = client.open(text, f"validity_{number}.py")
             begin = time.perf_counter()
             found = client.texts(uri, left.count("\n"), offset - (left.rfind("\n") + 1), invoked=True)
             waited.append(1000 * (time.perf_counter() - begin))
-            for text in found:
-                whole.append(_parses(left + text + right))
-                for kind, results in parts.items():
-                    results.extend(_taken(client, f"{kind}_{number}.py", left, text, right, kind))
+            for each in found:
+                taken = {
+                    "whole": [_parses(left + each + right)],
+                    "a line": list(_taken(client, f"line_{number}.py", left, each, right, "line")),
+                    "a word": list(_taken(client, f"word_{number}.py", left, each, right, "word")),
+                }
+                for kind, parsed in taken.items():
+                    results[kind] += parsed
+                broken += [f"{name} at {offset}" for parsed in taken.values() if not all(parsed)][:1]
             client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
-    shown = f"{len(whole)} shown at {positions} positions"
+        stats = client.stats()
+    shown = f"{len(results['whole'])} shown at {positions} positions"
+    notes = {"whole": "; ".join([shown, *broken[:3]])}
     return [
-        Figure("parses after accepting whole", _percent(whole), "%", 100, shown),
-        *(Figure(f"parses after accepting a {kind}", _percent(each), "%", 100) for kind, each in parts.items()),
+        *(
+            Figure(
+                f"parses after accepting {kind}", _percent(parsed), "%", 100, notes.get(kind, f"{len(parsed)} times")
+            )
+            for kind, parsed in results.items()
+        ),
+        Figure("withheld, as it would not have parsed", (float(stats["withheld"]),), ""),
         Figure("position to answer", tuple(waited), "ms"),
     ]
+
+
+def measure_repl(command: Sequence[str], times: int = 10) -> list[Figure]:
+    """Seconds from starting the process to the prompt, behind which the model loads."""
+    try:
+        from assistant.bench.lsp_terminal import seconds_to_prompt
+    except ImportError as error:
+        raise UsageProblem(f"there are no terminals to open here: {error}") from None
+    return [Figure("REPL: start to prompt", tuple(seconds_to_prompt(command) for _ in range(times)), "s", 0.5)]
+
+
+def held_out(count: int, seed: int) -> list[tuple[str, str]]:
+    """Names and texts of files of installed packages that are held out of all training."""
+    with held_back():
+        from assistant.eval.fim import collect
+
+    sites = dict.fromkeys([sysconfig.get_path("purelib"), *filter(SITE.search, sys.path)])
+    found = next(filter(None, (collect(Path(site), count, seed) for site in sites)), [])
+    if not found:
+        raise UsageProblem("no held-out package is installed; `pip install networkx` brings one")
+    return [(f"{file.package}/{file.path}", file.text) for file in found]
 
 
 def _stopped_ms(client: Client, before: int) -> float:

@@ -35,6 +35,8 @@ class Client:
         self.notes: list[dict[str, Any]] = []
         """Notifications and requests of the server, in order."""
         self.stderr: list[bytes] = []
+        self.folder = "/project"
+        """Where the files that it opens are."""
         self._ids = itertools.count(1)
         self._answers: dict[Any, dict[str, Any]] = {}
         self._inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -134,7 +136,7 @@ class Client:
 
     def open(self, text: str, name: str = "a.py", language: str = "python") -> str:
         """Open a file; its uri."""
-        uri = f"file:///project/{name}"
+        uri = f"file://{self.folder}/{name}"
         self._versions[uri] = 1
         item = {"uri": uri, "languageId": language, "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": item})
@@ -161,9 +163,9 @@ class Client:
     def stats(self) -> dict[str, Any]:
         return dict(self.call("viable/stats", {}))
 
-    def until(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def until(self, reached: Callable[[dict[str, Any]], bool], wait: float = WAIT) -> dict[str, Any]:
         """Wait for counters of which something is true; the counters."""
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + wait
         while not reached(stats := self.stats()):
             assert time.monotonic() < deadline, stats
             time.sleep(0.002)

@@ -37,8 +37,19 @@ class Valid(NamedTuple):
 
 @cache
 def bad() -> tuple[Bad, ...]:
+    """Texts that do not parse."""
+    return _marked("bad.txt")
+
+
+@cache
+def compiled() -> tuple[Bad, ...]:
+    """Texts that parse and do not compile."""
+    return _marked("compile.txt")
+
+
+def _marked(name: str) -> tuple[Bad, ...]:
     found = []
-    for category, (marked, ending, *versions) in _lines("bad.txt"):
+    for category, (marked, ending, *versions) in _lines(name):
         before, dead, after = marked.partition("¦")
         assert dead, marked
         found.append(Bad(category, before + after, len(before), before + ending, _range(versions)))

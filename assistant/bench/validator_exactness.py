@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from assistant.bench import corpus, snippets
-from assistant.bench.corpus import Source
-from validators import PythonValidator, ReferenceValidator
+from assistant.bench.corpus import Block, Output, Source
+from assistant.progress import Progress
+from validators import PythonValidator, ReferenceState, ReferenceValidator
 from validators.reference_closing import closing as reference_closing
+
+Item = TypeVar("Item")
+_PLACES = 50  # in one file, on which the reference and the validator are compared
 
 
 class Count(NamedTuple):
@@ -21,11 +25,20 @@ class Count(NamedTuple):
     """Enough of the text to find the place again."""
 
 
+def watched(items: Iterable[Item], unit: str) -> Iterator[Item]:
+    """The same, and on stderr how far they have come."""
+    every = list(items)
+    with Progress(len(every), unit) as progress:
+        for item in every:
+            yield item
+            progress.advance()
+
+
 def wrong_rejections(sources: Sequence[Source]) -> Count:
     """Boundaries between characters at which the next character of a file that parses was refused."""
     validator = PythonValidator()
     wrong, of, examples = 0, 0, []
-    for source in sources:
+    for source in watched(sources, "files"):
         state = validator.start("")
         for at, character in enumerate(source.text):
             verdict = validator.check(state, character)
@@ -42,22 +55,27 @@ def wrong_rejections(sources: Sequence[Source]) -> Count:
     return Count(wrong, of, tuple(examples[:5]))
 
 
-def bad_blocks_accepted(
+def bad_blocks(
     sources: Sequence[Source],
     count: int,
     seed: int,
     split: Callable[[str], list[str]] = corpus.pieces,
     tokens: Sequence[str] = (),
-) -> Count:
-    """Blocks of three tokens that were accepted whole although nothing can mend them."""
-    reference, validator = ReferenceValidator(), PythonValidator()
+) -> list[Block]:
+    """Blocks of three tokens that nothing can mend: the reference says so."""
+    reference = ReferenceValidator()
 
     def is_bad(left: str, text: str) -> bool:
         return reference.check(reference.start(left), text).accepted < len(text)
 
-    blocks = list(corpus.bad_blocks(sources, count, seed, is_bad, split, tokens))
+    return list(corpus.bad_blocks(sources, count, seed, is_bad, split, tokens))
+
+
+def bad_blocks_accepted(blocks: Sequence[Block]) -> Count:
+    """Those that were accepted whole."""
+    validator = PythonValidator()
     missed = [b for b in blocks if validator.check(validator.start(b.left), b.text).accepted == len(b.text)]
-    return Count(len(missed), count, tuple(f"{block.left[-40:]!r} then {block.text!r}" for block in missed[:5]))
+    return Count(len(missed), len(blocks), tuple(f"{block.left[-40:]!r} then {block.text!r}" for block in missed[:5]))
 
 
 def late_detections() -> Count:
@@ -88,27 +106,53 @@ def agreement(sources: Sequence[Source], count: int, seed: int) -> Agreement:
     rng = random.Random(seed)
     reference, validator = ReferenceValidator(), PythonValidator()
     wrong, unproven, done, examples = 0, 0, 0, []
-    while done < count:
+    for number in watched(range(-(-count // _PLACES)), f"times {_PLACES} texts"):
         source = rng.choice(sources)
         slow, fast, at = reference.start(""), validator.start(""), 0
-        for place in sorted(rng.sample(range(len(source.text)), min(50, count - done, len(source.text)))):
+        places = min(_PLACES, count - number * _PLACES)
+        for place in sorted(rng.choices(range(len(source.text)), k=places)):
             step = source.text[at:place]
             slow, fast, at = reference.check(slow, step).state, validator.check(fast, step).state, place
             text = source.text[place : place + 40]
             if done % 5:
                 text = corpus.spoilt(rng, text)
             done += 1
-            expected, got = reference.check(slow, text), validator.check(fast, text).accepted
-            if got == expected.accepted:
-                continue
-            if got < expected.accepted:
-                least = reference.check(slow, text[: got + 1]).state
-                if reference_closing(least.kept, least.outline, least.line, "") is None:
-                    unproven += 1
-                    continue
-            wrong += 1
-            examples.append(f"{source.text[max(0, place - 60) : place]!r} then {text!r}: {expected.accepted}, {got}")
+            expected, got = _accepted(reference, slow, text), validator.check(fast, text).accepted
+            if got < expected and _is_unproven(reference, slow, text[: got + 1]):
+                unproven += 1
+            elif got != expected:
+                wrong += 1
+                examples.append(f"{source.text[max(0, place - 60) : place]!r} then {text!r}: {expected}, {got}")
     return Agreement(Count(wrong, done, tuple(examples[:5])), unproven)
+
+
+def agreement_on(outputs: Sequence[Output]) -> Agreement:
+    """The same on texts that were written behind given ones, by a model for example."""
+    reference, validator = ReferenceValidator(), PythonValidator()
+    wrong, unproven, examples = 0, 0, []
+    for output in watched(outputs, "texts of a model"):
+        slow, fast = reference.start(output.prefix), validator.start(output.prefix)
+        if reference.problems(slow) or validator.problems(fast):
+            same = bool(reference.problems(slow)) == bool(validator.problems(fast))
+            expected, got = (0, 0) if same else (0, -1)
+        else:
+            expected, got = _accepted(reference, slow, output.text), validator.check(fast, output.text).accepted
+        if got < expected and got >= 0 and _is_unproven(reference, slow, output.text[: got + 1]):
+            unproven += 1
+        elif got != expected:
+            wrong += 1
+            examples.append(f"{output.prefix[-60:]!r} then {output.text!r}: {expected}, {got}")
+    return Agreement(Count(wrong, len(outputs), tuple(examples[:5])), unproven)
+
+
+def _accepted(reference: ReferenceValidator, state: ReferenceState, text: str) -> int:
+    return reference.check(state, text).accepted
+
+
+def _is_unproven(reference: ReferenceValidator, state: ReferenceState, text: str) -> bool:
+    """Whether the reference, which lets ``text`` pass, knows no way to go on behind it."""
+    least = reference.check(state, text).state
+    return reference_closing(least.kept, least.outline, least.line, "") is None
 
 
 class Middles(NamedTuple):
@@ -127,7 +171,7 @@ def middles(sources: Sequence[Source], count: int, seed: int) -> Middles:
     rng = random.Random(seed)
     refused, completed, missed, bad, good = [], [], [], 0, 0
     validator = PythonValidator()
-    for cut in corpus.cuts(sources, count, seed):
+    for cut in watched(corpus.cuts(sources, count, seed), "gaps"):
         begin = validator.start(cut.left, cut.right)
         state, viable = begin, not validator.problems(begin)
         for character in cut.middle:

@@ -14,7 +14,9 @@ SUMMARIES = {
     "batch": "Complete many prompts from a JSON Lines file.",
     "validate": "Say where Python files stop being valid.",
     "models": "List, fetch, check and remove models.",
-    "train": "Train the gap-filling adapter and the multi-token modules.",
+    "convert": "Express a model's attention as latent attention.",
+    "train": "Train the small model, the adapter and the drafting modules.",
+    "finetune": "Train the small model on your own code.",
     "eval": "Measure how good the answers are.",
     "bench": "Measure speed and exactness.",
 }

@@ -11,7 +11,7 @@ import click
 from assistant import store
 from assistant.batch.files import Changes
 from assistant.batch.journal import Journal
-from assistant.batch.keys import jobs, model_hash
+from assistant.batch.keys import companions, jobs, model_hash
 from assistant.batch.manifest import Manifest, now
 from assistant.batch.rows import STDIN, read_tasks
 from assistant.batch.runner import Completer, Tally, run
@@ -86,8 +86,8 @@ def command(
     if overwrite:
         _start_anew(Path(output))
     found = store.resolve(settings.model, offline=settings.offline)
-    fingerprint = model_hash(found)
-    every = list(jobs(tasks, samples, settings, fingerprint))
+    fingerprint, beside = model_hash(found), companions(found)
+    every = list(jobs(tasks, samples, settings, [fingerprint, *beside.values()]))
     chosen = {id(task) for task in tasks[:limit][part - 1 :: parts]}
     mine = [job for job in every if id(job.task) in chosen]
     manifest = Manifest(
@@ -95,6 +95,7 @@ def command(
         output=output,
         model=found.name,
         model_hash=fingerprint,
+        companions=beside,
         settings=settings,
         samples=samples,
         shard=f"{part}/{parts}",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import msgspec
 
+from assistant.beside import Project, Surroundings, nothing
 from assistant.changes import replace_file, unified
 from assistant.cli.options import Flags, session_options
 from assistant.completion import Completion, Request
 from assistant.document import Gap, decode, gap_at, gap_at_mark, read_text
 from assistant.errors import UsageProblem, ViableError
-from assistant.interrupts import held_back
+from assistant.interrupts import held_back, read_all
 
 STDIN = "-"
 
@@ -53,14 +55,14 @@ def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool
     if in_place and file == STDIN:
         raise UsageProblem("--in-place needs a file, not standard input")
     name = "<stdin>" if file == STDIN else file
-    text = decode(sys.stdin.buffer.read(), name) if file == STDIN else read_text(Path(file))
+    text = decode(read_all(sys.stdin.buffer), name) if file == STDIN else read_text(Path(file))
     gap = _gap(text, at, name)
     settings = flags.settings(None if file == STDIN else Path(file).parent)
 
-    with held_back():
+    with held_back(at_once=True):
         from assistant.session import open_session  # brings torch: seconds that a wrong position should not cost
 
-    completion = open_session(settings).complete(Request(gap))
+    completion = open_session(settings).complete(Request(gap, beside=_beside(file, gap)))
     _remark(name, gap, completion)
     if stats:
         click.echo(_stats(completion), err=True)
@@ -90,6 +92,12 @@ def _gap(text: str, at: str | None, name: str) -> Gap:
         raise UsageProblem(f"{name}: {problem}") from None
 
 
+def _beside(file: str, gap: Gap) -> Callable[[], Surroundings]:
+    if file == STDIN:
+        return nothing
+    return lambda: Project(Path(file).resolve()).surroundings(gap.prefix + gap.suffix)
+
+
 def _remark(name: str, gap: Gap, completion: Completion) -> None:
     """Say on stderr what there is to say about a text that is handed out."""
     if completion.text and completion.reason:
@@ -105,13 +113,23 @@ def _stats(completion: Completion) -> str:
         f"viable: {c.tokens} tokens in {c.passes} passes ({c.drafted} drafted, {c.accepted} accepted, "
         f"{c.fallbacks} fallbacks, {c.avoided} syntax errors avoided), prompt {c.prompt_tokens} tokens, "
         f"first after {c.ms_first:.0f} ms, all after {c.ms_total:.0f} ms, {c.tokens_per_second} tokens/s, "
-        f"{c.finish_reason}, {c.model} on {c.device}"
+        f"{c.finish_reason}, {c.model} on {c.device}{_drafters(c)}"
     )
+
+
+def _drafters(completion: Completion) -> str:
+    """A line for each drafter."""
+    return "".join(
+        f"\n  {name:<8}{each.passes:>5} passes"
+        + (f", {each.proposed} proposed, {each.viable} viable, {each.kept} kept" if each.proposed else "")
+        for name, each in sorted(completion.drafters.items())
+    ) + (f"\n  window up to {completion.widest} tokens" if completion.widest else "")
 
 
 def _json(gap: Gap, completion: Completion) -> str:
     """The completion's fields; problems by name, with their places in the file."""
     fields = msgspec.structs.asdict(completion)
+    fields["drafters"] = {name: msgspec.structs.asdict(each) for name, each in completion.drafters.items()}
     fields["problems"] = [
         {"side": problem.side, "line": line, "column": column, "reason": problem.reason}
         for problem in completion.problems

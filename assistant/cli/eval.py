@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sysconfig
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from assistant.cli.options import Flags, session_options
-from assistant.errors import ViableError
+from assistant.cli import eval_beside, eval_model
+from assistant.cli.options import Flags, held_out_options, session_options
+from assistant.errors import UsageProblem, ViableError
 
 if TYPE_CHECKING:
-    from assistant.eval.served import Served
+    from assistant.eval.served import Drafting, Served
 
 
 @click.group()
@@ -22,15 +22,20 @@ def command() -> None:
     """Measure how good the answers are. Each command prints a table and ends in one line of JSON."""
 
 
+for _command in (
+    eval_model.source,
+    eval_model.gaps,
+    eval_model.routing,
+    eval_model.context,
+    eval_model.claims,
+    eval_beside.imports,
+):
+    command.add_command(_command)
+
+
 @command.command()
 @click.option("--files", default=20, show_default=True, help="Held-out files to cut gaps from, three each.")
-@click.option(
-    "--site",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=sysconfig.get_path("purelib"),
-    help="Where packages are installed. [this environment's]",
-)
-@click.option("--draw", default=0, show_default=True, help="Seed of the files and gaps.")
+@held_out_options
 @session_options
 def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
     """Fill gaps of real files that no part of this project was trained on.
@@ -39,7 +44,7 @@ def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
     the held-out packages that are installed, between 1.5 and 6 kB.
     """
     from assistant.eval import fim as evaluation
-    from assistant.eval.served import serve, table
+    from assistant.eval.served import drafting, drafting_table, serve, table
     from assistant.progress import Progress
     from assistant.session import open_session
 
@@ -50,16 +55,115 @@ def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
     settings = flags.settings()
     session = open_session(settings)
     with Progress(len(cuts), "gaps") as progress:
-        results, _ = serve(session, cuts, settings.max_tokens, progress.advance)
+        results, completions = serve(session, cuts, settings.max_tokens, progress.advance)
+    drafted = drafting(completions)
     click.echo(table(results))
+    click.echo(drafting_table(drafted))
     packages = sorted({file.package for file in found})
-    click.echo(_line(results, session.name, session.device, len(found), packages))
+    click.echo(_line(results, drafted, session.name, session.device, len(found), packages))
 
 
-def _line(results: list[Served], model: str, device: str, files: int, packages: list[str]) -> str:
+@command.command()
+@click.argument("problems", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", default="humaneval.jsonl", show_default=True, help="Where answers are kept.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N problems, evenly spread.")
+@click.option("--raw/--no-raw", default=True, help="The model alone, too. [yes]")
+@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a problem.")
+@session_options
+def humaneval(problems: Path, output: str, limit: int | None, raw: bool, samples: int, flags: Flags) -> None:
+    """Share of HumanEval's problems that are solved, with the validator and without it.
+
+    \b
+    viable eval humaneval HumanEval.jsonl.gz --max-tokens 400
+    viable eval humaneval HumanEval.jsonl.gz --limit 40 --no-raw
+    viable eval humaneval HumanEval.jsonl.gz --samples 10 --temperature 0.8
+
+    PROBLEMS is the file of github.com/openai/human-eval, which is not part of this project. The programs are RUN, with
+    the problems' tests, each in a process of its own without network and with limits of time, memory and files, which
+    contain accidents but are no jail. Given again, the command goes on where it was stopped. Validated answers end with
+    the function (--unit function); raw ones where its text is over.
+    """
+    from assistant.eval import humaneval as evaluation
+    from assistant.progress import Progress
+    from assistant.session import open_session
+
+    chosen = evaluation.subset(evaluation.read_problems(problems), limit)
+    settings = flags.settings()
+    if samples > 1 and not settings.temperature:
+        raise UsageProblem("--samples needs a --temperature above 0: at 0 all answers are the same")
+    modes: list[evaluation.Mode] = ["validated", "raw"] if raw else ["validated"]
+    session = open_session(settings)
+    with Progress(len(chosen) * samples * len(modes), "answers") as progress:
+        scores = evaluation.evaluate(session, chosen, modes, samples, Path(output), progress.advance)
+    click.echo(evaluation.table(scores))
+    about = {"model": session.name, "device": session.device, "temperature": settings.temperature}
+    click.echo(json.dumps({"humaneval": [asdict(score) for score in scores], **about}))
+
+
+@command.command()
+@click.option("--files", default=10, show_default=True, help="Held-out files to cut gaps from, three each.")
+@held_out_options
+@session_options
+def accept(files: int, site: Path, draw: int, flags: Flags) -> None:
+    """What `--accept syntax` gains in speed and loses in text, on gaps of held-out files."""
+    from assistant.eval import accepting, fim
+    from assistant.progress import Progress
+    from assistant.session import open_session
+
+    found = fim.collect(site, files, draw)
+    if not found:
+        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    cuts = fim.gaps(found, draw)
+    session = open_session(flags.settings())
+    with Progress(2 * len(cuts), "gaps") as progress:
+        rules = accepting.compare(session, cuts, progress.advance)
+    click.echo(accepting.table(rules))
+    about = {"files": len(found), "model": session.name, "device": session.device}
+    click.echo(json.dumps({"accept": [asdict(rule) for rule in rules], **about}))
+
+
+@command.command()
+@click.option("--prompts", default=40, show_default=True, help="Requests to compare, four per held-out file.")
+@held_out_options
+@session_options
+def exact(prompts: int, site: Path, draw: int, flags: Flags) -> None:
+    """Compare drafted text with the text that comes token by token, greedily, under the same validator.
+
+    Fails with the first tokens that differ, if any do. 32 tokens an answer, if --max-tokens does not say otherwise.
+    """
+    from dataclasses import replace
+
+    from assistant.eval import exact as evaluation
+    from assistant.eval import fim as held_out
+    from assistant.progress import Progress
+    from assistant.session import open_session
+
+    asked = evaluation.prompts(held_out.collect(site, -(-prompts // 4), draw), prompts, draw)
+    if not asked:
+        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    flags = replace(flags, temperature=0.0, max_tokens=flags.max_tokens or evaluation.MAX_TOKENS)
+    session = open_session(flags.settings())
+    pairs = []
+    with Progress(len(asked), "prompts") as progress:
+        for pair in evaluation.compare(session, asked, session.settings.max_tokens):
+            pairs.append(pair)
+            progress.advance()
+            if pair.difference is not None:
+                click.echo(f"{pair.prompt.name}: token {pair.difference} differs: {pair.texts[0]!r}, {pair.texts[1]!r}")
+    equal = sum(pair.difference is None for pair in pairs)
+    tokens, passes = sum(len(pair.drafted) for pair in pairs), sum(pair.passes for pair in pairs)
+    click.echo(f"{equal} of {len(pairs)} equal, {tokens} tokens in {passes} passes with drafts")
+    figures = {"prompts": len(pairs), "equal": equal, "tokens": tokens, "passes": passes}
+    click.echo(json.dumps({"exact": figures, "draw": draw, "model": session.name, "device": session.device}))
+    if equal < len(pairs):
+        raise ViableError(f"{len(pairs) - equal} of {len(pairs)} drafted texts differ")
+
+
+def _line(results: list[Served], drafted: Drafting, model: str, device: str, files: int, packages: list[str]) -> str:
     return json.dumps(
         {
             "fim": [asdict(result) for result in results],
+            **asdict(drafted),
             "files": files,
             "packages": packages,
             "model": model,

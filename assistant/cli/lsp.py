@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from assistant.lsp.progress import Report
     from assistant.session import Session
 
+NEAR = 1024
+"""Tokens of prompt and answer together where nothing is said and a processor computes: it reads them in two seconds."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -33,9 +38,11 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
 
     The model loads while the editor goes on. Settings come from the flags, then from the editor
     (initializationOptions, section "viable" of the configuration), then from viable.toml. A suggestion
-    has 64 tokens at most, unless --max-tokens or the editor's maxTokens says otherwise.
+    has 64 tokens at most, unless --max-tokens or the editor's maxTokens says otherwise. Without a GPU
+    the model reads 1024 tokens around the cursor, unless --context or a setting says otherwise.
     Ready-made set-ups are in examples/editors.
     """
+    gc.disable()  # until all is imported: the protocol's hundreds of classes would be walked through again and again
     from assistant.lsp import serve
 
     stderr = logging.StreamHandler()
@@ -46,14 +53,24 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
         logging.getLogger("pygls").setLevel(logging.ERROR)
     return serve(
-        lambda options, folder, report: lambda: _open(settings_for(flags, options, folder), report), flags.max_tokens
+        lambda options, folder, report: lambda: _open(settings_for(flags, options, folder, _defaults()), report),
+        flags.max_tokens,
     )
 
 
-def settings_for(flags: Flags, options: Options, folder: Path) -> Settings:
+def _defaults() -> dict[str, int]:
+    """In the worker's thread, as this imports torch."""
+    from model import gpu
+
+    return {"context": NEAR} if gpu.problem() else {}
+
+
+def settings_for(
+    flags: Flags, options: Options, folder: Path, defaults: Mapping[str, int] = MappingProxyType({})
+) -> Settings:
     """Defaults, `viable.toml`, what the editor says, what the command line says: the later ones win."""
     values = options.session | {name: value for name, value in asdict(flags).items() if value is not None}
-    return load_settings(folder, **values)
+    return load_settings(folder, defaults, **values)
 
 
 def _open(settings: Settings, report: Report) -> Session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,7 @@ from assistant.errors import UsageProblem, ViableError
 from assistant.store.catalogue import DEFAULT, find, known
 from assistant.store.pull import pull as fetch
 from assistant.store.report import Console, Reporter, size_text
+from assistant.store.shipped import shipped
 from assistant.store.slot import Slot, State
 from assistant.store.sources import length
 
@@ -50,8 +52,10 @@ def list_models(as_json: bool) -> None:
     licence = "MIT"
     """
     slots = [Slot(model) for model in known().values()]
+    ours = {name: folder for name, folder in shipped().items() if name not in known()}
     if as_json:
-        click.echo(json.dumps([_row(slot) for slot in slots], indent=2))
+        rows = [_row(slot) for slot in slots] + [_own_row(name, folder) for name, folder in ours.items()]
+        click.echo(json.dumps(rows, indent=2))
         return
     lines = [("NAME", "SIZE", "LICENCE", "STATE", "PATH")]
     for slot in slots:
@@ -62,9 +66,33 @@ def list_models(as_json: bool) -> None:
         if state is State.PARTIAL:
             text += f" {100 * length(slot.part) // slot.model.size} %"
         lines.append((slot.model.name + mark, size_text(slot.model.size), slot.model.licence, text, path))
+    for name, folder in ours.items():
+        lines.append((name, size_text(_own_size(folder)), OURS, "part of Viable", str(folder)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+OURS = "Apache-2.0"
+"""The licence of what comes with Viable: the project's own."""
+
+
+def _own_size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _own_row(name: str, folder: Path) -> dict[str, str | int | bool | None]:
+    size = _own_size(folder)
+    return {
+        "name": name,
+        "default": False,
+        "size": size,
+        "sha256": None,
+        "licence": OURS,
+        "state": "part of Viable",
+        "path": str(folder),
+        "bytes_on_disk": size,
+    }
 
 
 def _row(slot: Slot) -> dict[str, str | int | bool | None]:
@@ -153,6 +181,9 @@ def print_path(name: str) -> None:
     \b
     llama-cli -m "$(viable models path)"
     """
+    if name in shipped() and name not in known():
+        click.echo(shipped()[name])
+        return
     slot = Slot(find(name))
     if slot.state() not in (State.READY, State.UNVERIFIED):
         raise ViableError(f"{name} is not here ({slot.state()}); `viable models pull {name}` fetches it")

@@ -7,6 +7,7 @@ Each is None where it is not given, so that `viable.toml` and the defaults have 
 from __future__ import annotations
 
 import functools
+import sysconfig
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Flags:
     dtype: str | None = None
     offline: bool | None = None
     context: int | None = None
+    context_files: int | None = None
     max_tokens: int | None = None
     max_ms: int | None = None
     temperature: float | None = None
@@ -33,6 +35,8 @@ class Flags:
     seed: int | None = None
     block: int | None = None
     draft: str | None = None
+    accept: str | None = None
+    unit: str | None = None
     adapter: bool | None = None
 
     def settings(self, start: Path | None = None) -> Settings:
@@ -54,13 +58,16 @@ _OPTIONS = (
     _option("dtype", "TYPE", "How weights are held: auto, float32, bfloat16, int8 or int4."),
     click.option("--offline", is_flag=True, default=None, help="Never use the network."),
     _option("context", "TOKENS", "Prompt and answer together.", int),
+    _option("context-files", "TOKENS", "Of those, at most, for what imported names and open files define.", int),
     _option("max-tokens", "TOKENS", "Generate at most this much.", int),
     _option("max-ms", "MS", "Stop after this time; 0 is no limit.", int),
     _option("temperature", "T", "0 takes the best token, above 0 samples.", float),
     _option("top-p", "P", "Sample from this share of the probability.", float),
     _option("seed", "N", "Seed of the sampling.", int),
-    _option("block", "TOKENS", "Tokens proposed at a time; 1 decodes singly.", int),
+    _option("block", "TOKENS", "Tokens of a block, drafts and one more; 1 decodes singly.", int),
     _option("draft", "WHO", "Who drafts: auto, lookup or none."),
+    _option("accept", "RULE", "Keep verified drafts, or (faster, other text) any of right syntax: verified, syntax."),
+    _option("unit", "UNIT", "End with this unit: expression, line, statement, block or function; none: the gap."),
     click.option("--adapter/--no-adapter", default=None, help="Fill gaps with the adapter made for the model."),
 )
 _NAMES = tuple(Flags.__dataclass_fields__)
@@ -76,3 +83,21 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         gathered = option(gathered)
     return gathered
+
+
+_HELD_OUT = (
+    click.option(
+        "--site",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        default=sysconfig.get_path("purelib"),
+        help="Where packages are installed. [this environment's]",
+    ),
+    click.option("--draw", default=0, show_default=True, help="Seed of the files and gaps."),
+)
+
+
+def held_out_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which held-out files are read; the function gets them as `site` and `draw`."""
+    for option in reversed(_HELD_OUT):
+        function = option(function)
+    return function

@@ -83,4 +83,6 @@ def _through_pipes(file: Path | None, settings: Settings, options: Options) -> N
     if file and not sys.stdin.isatty():
         raise UsageProblem("name a file or pipe one in, not both; `viable complete FILE` completes a file")
     program = read_text(file) if file else read_program(sys.stdin.buffer)
-    continue_once(open_session(settings), program, sys.stdout.buffer, whole_unit=options.stop == "unit")
+    continue_once(
+        open_session(settings), program, sys.stdout.buffer, whole_unit=options.stop == "unit", unit=settings.unit
+    )

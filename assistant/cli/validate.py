@@ -14,9 +14,10 @@ import click
 from assistant.document import NotSource
 from assistant.errors import UsageProblem
 from assistant.examine import Finding, examine, read_source
+from assistant.interrupts import read_all
 from assistant.paths import expanded
 from assistant.progress import Progress
-from validators import PythonValidator
+from validators import LEVELS, PythonValidator
 from validators.contracts import Validator
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -27,8 +28,15 @@ STDIN = "-"
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE|FOLDER]...")
 @click.option("--version", "version", metavar="3.N", default=RUNNING, show_default=True, help="Which Python's grammar.")
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    default=LEVELS[0],
+    show_default=True,
+    help="What `ast.parse` refuses, or what `compile` does, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, the valid ones too.")
-def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
+def command(files: tuple[str, ...], version: str, level: str, as_json: bool) -> int:
     """Say where Python files stop being valid.
 
     \b
@@ -39,11 +47,12 @@ def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
 
     The place is the first one from which nothing valid can follow, whatever comes after it. A file
     that only ends too early is told with a text that would close it. Files are read, never run, and
-    a file is valid if `ast.parse` accepts it: a `return` outside a function passes.
+    a file is valid if `ast.parse` accepts it: a `return` outside a function passes. With --level
+    compile it does not, nor does what else `compile` refuses.
 
     Exit code 0 if all are valid, 1 if one is not, 2 if one could not be read.
     """
-    validator = _validator(version)
+    validator = _validator(version, level)
     if not files:
         if sys.stdin.isatty():
             raise UsageProblem("name files or folders, or pipe a file in; `viable validate --help` shows how")
@@ -53,7 +62,7 @@ def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
     with Progress(len(paths), "files") as progress:
         for path in paths:
             try:
-                finding = _examine(path, validator, running=version == RUNNING)
+                finding = _examine(path, validator, running=version == RUNNING, level=level)
             except OSError as error:
                 kinds["missing"] += 1
                 progress.say(f"viable: {path}: {(error.strerror or str(error)).lower()}", err=True)
@@ -67,19 +76,19 @@ def command(files: tuple[str, ...], version: str, as_json: bool) -> int:
     return 2 if kinds["missing"] else 1 if kinds.total() > kinds["valid"] else 0
 
 
-def _validator(version: str) -> Validator[Any]:
+def _validator(version: str, level: str) -> Validator[Any]:
     if version not in VERSIONS:
         raise UsageProblem(f"--version takes one of {', '.join(VERSIONS)}, not {version!r}")
-    return PythonValidator(version=(3, int(version.removeprefix("3."))))
+    return PythonValidator(version=(3, int(version.removeprefix("3."))), level=level)
 
 
-def _examine(name: str, validator: Validator[Any], *, running: bool) -> Finding | None:
-    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+def _examine(name: str, validator: Validator[Any], *, running: bool, level: str) -> Finding | None:
+    data = read_all(sys.stdin.buffer) if name == STDIN else Path(name).read_bytes()
     try:
         text = read_source(data, name)
     except NotSource as problem:
         return Finding("unreadable", problem.line, problem.column, problem.reason)
-    return examine(text, validator, running=running)
+    return examine(text, validator, running=running, level=level)
 
 
 def _lines(name: str, finding: Finding | None, as_json: bool) -> Iterator[str]:

@@ -50,6 +50,8 @@ class Result:
     """The same, white space at both ends aside."""
     begins: float
     """The answer begins with the text that was cut out: what a perfect stop would give."""
+    short: float
+    """The text that was cut out begins with the answer, and goes on."""
 
 
 def collect(site: Path, count: int, seed: int) -> list[File]:
@@ -121,6 +123,7 @@ def measure(
                 exact=share([answers[i] == cuts[i].middle for i in mine]),
                 exact_but_blanks=share([answers[i].strip() == cuts[i].middle.strip() for i in mine]),
                 begins=share([answers[i].startswith(cuts[i].middle) for i in mine]),
+                short=share([cuts[i].middle.startswith(answers[i]) and answers[i] != cuts[i].middle for i in mine]),
             )
         )
     return results, answers
@@ -128,8 +131,10 @@ def measure(
 
 def table(results: Sequence[Result]) -> str:
     """For people."""
-    lines = [f"{'gap':12} {'gaps':>5} {'stopped':>8} {'parses':>8} {'exact':>8} {'stripped':>9} {'begins':>8}"]
+    lines = [
+        f"{'gap':12} {'gaps':>5} {'stopped':>8} {'parses':>8} {'exact':>8} {'stripped':>9} {'begins':>8} {'short':>8}"
+    ]
     for r in results:
-        shares = (r.stopped, r.parses, r.exact, r.exact_but_blanks, r.begins)
+        shares = (r.stopped, r.parses, r.exact, r.exact_but_blanks, r.begins, r.short)
         lines.append(f"{r.shape:12} {r.gaps:5} " + " ".join(f"{100 * share:7.1f}%" for share in shares))
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -66,6 +67,35 @@ def _result(shape: str, pairs: Sequence[tuple[Cut, Completion]]) -> Served:
         refused=sum(completion.avoided for _, completion in pairs),
         ms=round(median(completion.ms_total for _, completion in pairs), 1),
     )
+
+
+@dataclass(frozen=True)
+class Drafting:
+    """What the drafters gave, over all gaps."""
+
+    tokens_per_pass: float
+    proposed: dict[str, int]
+    """Tokens by drafter."""
+    kept: dict[str, int]
+
+
+def drafting(completions: Sequence[Completion]) -> Drafting:
+    """Added up over all answers: a long one counts for more than a short one."""
+    tokens, passes = (sum(getattr(each, name) for each in completions) for name in ("tokens", "passes"))
+    proposed, kept = Counter[str](), Counter[str]()
+    for each in completions:
+        for name, did in each.drafters.items():
+            proposed[name] += did.proposed
+            kept[name] += did.kept
+    return Drafting(round(tokens / max(passes, 1), 3), dict(proposed), dict(kept))
+
+
+def drafting_table(drafted: Drafting) -> str:
+    """For people."""
+    shares = [
+        f"{name} kept {drafted.kept[name]} of {count}" for name, count in sorted(drafted.proposed.items()) if count
+    ]
+    return ", ".join([f"{drafted.tokens_per_pass:.2f} tokens per pass in all", *shares])
 
 
 def table(results: Sequence[Served]) -> str:

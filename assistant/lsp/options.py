@@ -43,8 +43,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     dtype: str | None = None
     context: int | None = None
     offline: bool | None = None
+    context_files: int | None = None
+    """Tokens of the prompt, at most, for what other files define. None leaves it to `viable.toml`."""
 
     def __post_init__(self) -> None:
+        if self.context_files is not None and self.context_files < 0:
+            raise ValueError(f"contextFiles must be at least 0, not {self.context_files}")
         for field, lowest in (("candidates", 1), ("max_tokens", 1), ("max_ms", 0), ("max_right", 0)):
             if getattr(self, field) < lowest:
                 raise ValueError(f"{field} must be at least {lowest}, not {getattr(self, field)}")
@@ -52,7 +56,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def session(self) -> dict[str, Any]:
         """What decides the session itself; another value needs another session."""
-        return {name: getattr(self, name) for name in ("model", "device", "dtype", "context", "offline")}
+        return {
+            name: getattr(self, name) for name in ("model", "device", "dtype", "context", "context_files", "offline")
+        }
 
     def limited(self, max_tokens: int) -> Options:
         """These, with that many tokens."""
@@ -62,7 +68,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """Whether suggestions are wanted in this file."""
         path = unquote(urlsplit(uri).path)
         python = language in self.languages or (not language and path.endswith((".py", ".pyi")))
-        return self.enabled and python and not any(_matches(path, glob) for glob in self.exclude)
+        return self.enabled and python and self.reads(path)
+
+    def reads(self, path: str) -> bool:
+        """Whether a file may be looked into."""
+        return not any(_matches(path, glob) for glob in self.exclude)
 
 
 def parse(values: object, base: Options) -> Options:

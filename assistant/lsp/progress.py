@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from assistant.store.report import Meter, size_text
+if TYPE_CHECKING:  # the store brings what talks to the network, which must not keep `initialize` waiting
+    from assistant.store.report import Meter
 
 Report = Callable[[str, int | None], None]
 """Takes one line for people and a percentage, None where there is none; may be called from any thread."""
@@ -22,6 +24,8 @@ class EditorReporter:
 
     @contextlib.contextmanager
     def meter(self, what: str, total: int, start: int = 0) -> Iterator[Meter]:
+        from assistant.store.report import size_text
+
         yield _Percent(self._report, f"{what} ({size_text(total)})", max(total, 1))
 
 

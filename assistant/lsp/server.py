@@ -15,7 +15,9 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
 from assistant import __version__
+from assistant.beside import Surroundings
 from assistant.lsp.accept import Accepted
+from assistant.lsp.around import around
 from assistant.lsp.documents import CLOSED, Document, Place
 from assistant.lsp.options import Options
 from assistant.lsp.positions import Encoding, to_units
@@ -42,7 +44,7 @@ class Server(LanguageServer):
         super().__init__("viable", __version__, protocol_cls=Protocol)
         self.documents: dict[str, Document] = {}
         self.worker = Worker(self._state_changed)
-        self.suggester = Suggester(self.worker)
+        self.suggester = Suggester(self.worker, self.around)
         self.accepted = Accepted()
         self.exit_code: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
@@ -77,6 +79,7 @@ class Server(LanguageServer):
         """Open a session behind everything else, and show that it is being done."""
         self._loads += 1
         token = f"viable/load/{self._loads}"
+        self._settled.set()  # the bar of an earlier load, which this one gives up, ends
         self._settled = settled = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -106,9 +109,9 @@ class Server(LanguageServer):
             self.work_done_progress.report(token, types.WorkDoneProgressReport(message=message, percentage=percentage))
 
     async def configure(self, options: Options) -> None:
-        """Take new options; another model means another session."""
+        """Take new options; another model means another session. The first one is `initialized`'s to open."""
         before, self.options = self.options, options
-        if before.session != options.session:
+        if self._loads and before.session != options.session:
             await self.load()
 
     def edited(self, document: Document) -> None:
@@ -122,6 +125,11 @@ class Server(LanguageServer):
         """A file was closed; who waits for a suggestion in it is answered with none."""
         document.version = CLOSED
         self.worker.closed(document.uri)
+
+    def around(self, document: Document) -> Callable[[], Surroundings]:
+        """What the project's other files say for a suggestion in this one."""
+        folder = to_fs_path(self.workspace.root_uri) if self.workspace.root_uri else None
+        return around(document, self.documents.values(), folder, self.options)
 
     def target(self, document: Document, params: types.InlineCompletionParams) -> Target:
         """Where an inline suggestion goes: the cursor, or the entry that is selected in the editor's list."""

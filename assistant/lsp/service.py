@@ -71,6 +71,7 @@ async def _serve(server: Server, stdin: BinaryIO, stdout: BinaryIO) -> None:
     watcher = asyncio.create_task(_watch_parent(server))
     # What was imported stays: the collector need not walk through it again and again while the user types.
     gc.freeze()
+    gc.enable()
     try:
         while server.exit_code is None and (body := await inbox.get()) is not None:
             server.protocol.receive(body)

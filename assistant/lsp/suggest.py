@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from assistant.beside import Surroundings
 from assistant.document import Gap, with_line_end
 from assistant.lsp.cache import Cache
 from assistant.lsp.documents import Document, Place
@@ -41,12 +42,14 @@ class Suggestion(NamedTuple):
 class Suggester:
     """Answers requests for one client."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, around: Callable[[Document], Callable[[], Surroundings]]) -> None:
+        """`around` gives what says what other files tell."""
         self.options = Options()
         self.cache = Cache()
         self.counts: Counter[str] = Counter()
         """Requests by what became of them."""
         self._worker = worker
+        self._around = around
         worker.on_texts = self._keep
         self._pace = Pace()
         self._turns = Turns()
@@ -66,7 +69,7 @@ class Suggester:
             self.counts[reason] += 1
             self._worker.give_up()
             return []
-        wanted = Wanted(document.uri, gap, 1 if automatic else options.candidates, options.max_tokens, options.max_ms)
+        wanted = self._wanted(document, gap, 1 if automatic else options.candidates)
         if texts := self.cache.get(document.uri, gap, wanted.candidates):
             self.counts["cached"] += 1
             return self._shown(texts, target)
@@ -86,11 +89,15 @@ class Suggester:
 
     def prefetch(self, document: Document, place: Place) -> None:
         """Compute what a request at `place` will want, unless there is other work."""
-        wanted = Wanted(document.uri, document.gap(place), 1, self.options.max_tokens, self.options.max_ms)
+        wanted = self._wanted(document, document.gap(place), 1)
         if not self._worker.idle or self.cache.get(wanted.uri, wanted.gap):
             return
         self.counts["prefetched"] += 1
         self._worker.submit(wanted)
+
+    def _wanted(self, document: Document, gap: Gap, candidates: int) -> Wanted:
+        o = self.options
+        return Wanted(document.uri, gap, candidates, o.max_tokens, o.max_ms, self._around(document))
 
     def _declined(self, document: Document, gap: Gap, automatic: bool) -> str | None:
         if not self.options.serves(document.uri, document.language):

@@ -1,8 +1,8 @@
 """The thread that owns the session, and how the event loop asks it.
 
 One gap is filled at a time, and the newest request wins: it stops the decoder, which looks at its flag before every
-pass, and whoever waited for the older gap is answered at once. Requests for the same gap, or for one that the running
-suggestion reaches by itself, share one job. `Worker`'s public methods belong to the event loop's thread.
+pass and within, and whoever waited for the older gap is answered at once. Requests for the same gap, or for one that
+the running suggestion reaches by itself, share one job. `Worker`'s public methods belong to the event loop's thread.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from assistant.beside import Surroundings, nothing
 from assistant.document import Gap, with_line_end
 from assistant.errors import ViableError
 from assistant.judge import refusal
@@ -25,12 +26,16 @@ if TYPE_CHECKING:  # these import torch, which must not keep `initialize` waitin
 log = logging.getLogger(__name__)
 
 State = Literal["loading", "ready", "failed", "closed"]
-Halt = Callable[[], Literal["cancelled", "time"] | None]
+Halt = Callable[[], Literal["time"] | None]
 
 TRIES = 2
 """Samples that may be drawn beyond the number of candidates asked for, as some come out equal."""
 TEMPERATURE, TOP_P = 0.7, 0.95
 """Of the samples after the first candidate, which is the greedy one."""
+
+
+class _Abandoned(Exception):
+    """Nobody waits any more. Raised within the session, so that it does not settle what was written so far."""
 
 
 class Written(Protocol):
@@ -58,6 +63,8 @@ class Wanted:
     max_tokens: int = 64
     max_ms: int = 0
     """Counted from the first token; 0 means no limit."""
+    beside: Callable[[], Surroundings] = nothing
+    """Says, in the worker's thread, what other files tell."""
 
 
 @dataclass
@@ -71,6 +78,8 @@ class Tally:
     faults: int = 0
     passes: int = 0
     tokens: int = 0
+    prompt_tokens: int = 0
+    """Of the last gap."""
     stop_ms: float = 0.0
     """From raising the last stopped job's flag to the decoder's end."""
     stop_ms_most: float = 0.0
@@ -262,6 +271,8 @@ class Worker:
             return None
         try:
             texts = tuple(self._candidates(session, job))
+        except _Abandoned:
+            texts = ()
         except ViableError as error:
             log.warning("%s", error)
             return ()
@@ -294,6 +305,7 @@ class Worker:
                 temperature=TEMPERATURE if seed else 0.0,
                 top_p=TOP_P if seed else 1.0,
                 seed=seed,
+                beside=wanted.beside,
             )
             completion = self._complete(session, request, job, first=seed == 0)
             if job.stopped_at is not None or completion is None:
@@ -308,9 +320,9 @@ class Worker:
     def _complete(self, session: Fills, request: Request, job: Job, first: bool) -> Completion | None:
         deadline = float("inf")
 
-        def halt() -> Literal["cancelled", "time"] | None:
+        def halt() -> Literal["time"] | None:
             if job.stopped_at is not None:
-                return "cancelled"
+                raise _Abandoned
             return "time" if time.perf_counter() > deadline else None
 
         for chunk in session.stream(request, halt):
@@ -323,6 +335,7 @@ class Worker:
             if chunk.completion:
                 self.tally.passes += chunk.completion.passes
                 self.tally.tokens += chunk.completion.tokens
+                self.tally.prompt_tokens = chunk.completion.prompt_tokens
                 return chunk.completion
         return None
 

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 import msgspec
@@ -17,16 +17,19 @@ from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.repl.files import Source
 from assistant.repl.keys import HELP
-from assistant.repl.notes import TRACE_HEAD, trace
+from assistant.repl.notes import trace, trace_head, trace_width
 from assistant.repl.options import PER_REQUEST, STOPS, changed
 from assistant.repl.program import Moment, Program
 from assistant.repl.screen import themes
 from assistant.sandbox import run_program
 from assistant.store import resolve
 from assistant.store.catalogue import known
+from validators.contracts import Unit
 
 if TYPE_CHECKING:
     from assistant.repl.shell import Shell
+
+UNITS = get_args(Unit)
 
 TAIL = 12
 """Lines of the program shown after a change that was not typed."""
@@ -60,7 +63,8 @@ def regen(shell: Shell, argument: str) -> None:
 
 def edit(shell: Shell, argument: str) -> None:
     try:
-        text = click.edit(shell.program.text, extension=".py", require_save=False)
+        with shell.screen.with_echo():
+            text = click.edit(shell.program.text, extension=".py", require_save=False)
     except click.ClickException as error:
         raise ViableError(error.format_message()) from None
     if text is None or (text := Gap(text, "").prefix) == shell.program.text:
@@ -170,6 +174,10 @@ def theme(shell: Shell, argument: str) -> None:
         shell.screen.say(", ".join(f"[{name}]" if name == shell.options.theme else name for name in themes()))
 
 
+def unit(shell: Shell, argument: str) -> None:
+    set_option(shell, f"unit {argument}")
+
+
 def stats(shell: Shell, argument: str) -> None:
     for name, value in shell.totals.lines():
         shell.screen.say(("command", f"{name:<12}"), value)
@@ -179,8 +187,9 @@ def show_trace(shell: Shell, argument: str) -> None:
     if not shell.turn:
         raise ViableError("the model has written nothing yet")
     shell.screen.say(("note", "⏎ ends a line; · was not drafted: a single token a pass"))
-    shell.screen.say(("heading", TRACE_HEAD))
-    for line in trace(shell.turn.blocks):
+    width = trace_width(shell.screen.output.get_size().columns)
+    shell.screen.say(("heading", trace_head(width)))
+    for line in trace(shell.turn.blocks, width):
         shell.screen.say(*line)
     c = shell.turn.completion
     shell.screen.say(
@@ -206,6 +215,10 @@ def show_tail(shell: Shell, what: str) -> None:
     """Say what happened, and show where the program now ends."""
     shell.screen.say(("note", what if shell.program.text else f"{what}; the program is empty"))
     shell.screen.show(shell.program, TAIL)
+
+
+def units(shell: Shell) -> Iterable[str]:
+    return (*UNITS, "none")
 
 
 def _words(argument: str) -> tuple[str, ...]:
@@ -247,13 +260,20 @@ COMMANDS = {
         Command("/stats", "show what was counted so far", stats),
         Command("/set [NAME [VALUE]]", "show or change settings", set_option, lambda shell: shell.all_settings()),
         Command("/model [NAME|PATH]", "show or change the model", model, lambda shell: known()),
+        Command("/unit [UNIT]", f"let the model write one {', '.join(UNITS)}; none: as /set stop says", unit, units),
         Command("/theme [NAME]", "show or change the colours", theme, lambda shell: themes()),
         Command("/help", "show this", show_help),
         Command("/quit", "leave", leave),
     )
 }
 
-VALUES = {"stop": STOPS, "ghost": ("on", "off"), "vi": ("on", "off"), "offline": ("on", "off")}
+VALUES = {
+    "stop": STOPS,
+    "unit": (*UNITS, "none"),
+    "ghost": ("on", "off"),
+    "vi": ("on", "off"),
+    "offline": ("on", "off"),
+}
 """Setting -> its values, for completion."""
 
 

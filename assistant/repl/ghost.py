@@ -17,7 +17,7 @@ from assistant.completion import Cancel, Request
 from assistant.document import Gap
 from assistant.errors import ViableError
 from assistant.repl.contracts import Session
-from assistant.repl.keys import COMMAND
+from assistant.repl.keys import is_command
 from assistant.repl.visible import visible
 
 REST = 0.2
@@ -72,8 +72,9 @@ class ModelSuggest(AutoSuggest):
     def _rest_of_line(self, session: Session, text: str, cancel: Cancel) -> str:
         self.asked += 1
         line = ""
+        request = Request(Gap(text, ""), max_tokens=LENGTH, temperature=0.0, unit="none")
         try:
-            for chunk in session.stream(Request(Gap(text, ""), max_tokens=LENGTH, temperature=0.0), cancel):
+            for chunk in session.stream(request, cancel):
                 line += chunk.text
                 if "\n" in line:
                     cancel.set()
@@ -85,4 +86,4 @@ class ModelSuggest(AutoSuggest):
 
 def _wanted(text: str) -> bool:
     line = text.rpartition("\n")[2]
-    return bool(line.strip()) and not text.startswith(COMMAND)
+    return bool(line.strip()) and not is_command(text)

@@ -27,9 +27,14 @@ HELP = (
 """Keys and what they do, for /help."""
 
 
+def is_command(text: str) -> bool:
+    """Is this input a command? It may stand behind the indentation that the prompt has offered."""
+    return text.lstrip(" ").startswith(COMMAND)
+
+
 def hands_over(text: str, cursor: int) -> bool:
     """Does Enter at `cursor` hand `text` over? Otherwise it begins a new line."""
-    if text.startswith(COMMAND):
+    if is_command(text):
         return True
     if "\n" in text[cursor:]:
         return False

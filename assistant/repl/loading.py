@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from assistant.errors import ViableError
+from assistant.interrupts import held_back
 from assistant.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ PATIENCE = 0.05
 
 def open_session(settings: Settings) -> Session:
     """The real one; importing it imports torch."""
-    from assistant.session import open_session
+    with held_back():
+        from assistant.session import open_session
 
     return open_session(settings)
 

@@ -12,7 +12,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 
 from assistant.repl.commands import COMMANDS, VALUES
-from assistant.repl.keys import COMMAND
+from assistant.repl.keys import is_command
 
 if TYPE_CHECKING:
     from assistant.repl.shell import Shell
@@ -30,7 +30,7 @@ class ReplCompleter(Completer):
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        if document.text.startswith(COMMAND):
+        if is_command(document.text):
             yield from self._of_command(document, complete_event)
         elif complete_event.completion_requested:
             match = _LAST_NAME.search(document.text_before_cursor)
@@ -39,7 +39,7 @@ class ReplCompleter(Completer):
                 yield from _beginning(start, names(self._shell.program.text + "\n" + document.text, start))
 
     def _of_command(self, document: Document, event: CompleteEvent) -> Iterator[Completion]:
-        name, space, argument = document.text_before_cursor.partition(" ")
+        name, space, argument = document.text_before_cursor.lstrip(" ").partition(" ")
         if not space:
             for command, entry in COMMANDS.items():
                 if command.startswith(name):

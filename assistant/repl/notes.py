@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from assistant.completion import Completion
+from prompt_toolkit.utils import get_cwidth
+
+from assistant.completion import Completion, Drafted
 from assistant.repl.turn import UNIT_ENDED, Block, Turn
 
 Part = tuple[str, str]
@@ -61,6 +63,7 @@ class Totals:
     fallbacks: int = 0
     avoided: int = 0
     seconds: float = 0.0
+    drafters: dict[str, Drafted] = field(default_factory=dict)
 
     def add(self, completion: Completion) -> None:
         self.turns += 1
@@ -68,6 +71,9 @@ class Totals:
         self.seconds += completion.ms_total / 1000
         for name in ("tokens", "passes", "drafted", "accepted", "fallbacks", "avoided"):
             setattr(self, name, getattr(self, name) + getattr(completion, name))
+        for name, each in completion.drafters.items():
+            was = self.drafters.get(name, Drafted())
+            self.drafters[name] = Drafted(*(getattr(was, n) + getattr(each, n) for n in Drafted.__struct_fields__))
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """What was counted, and how much."""
@@ -77,6 +83,9 @@ class Totals:
         yield "drafted", f"{self.drafted} tokens ahead, {self.accepted} of them kept"
         yield "fallbacks", f"{self.fallbacks} blocks fell back to a single token"
         yield "avoided", f"{self.avoided} tokens that the model preferred and Python refuses"
+        for name, each in sorted(self.drafters.items()):
+            what = f", {each.proposed} tokens proposed, {each.viable} viable, {each.kept} kept" * bool(each.proposed)
+            yield f"  {name}", f"{each.passes} passes{what}"
 
 
 def toolbar(
@@ -95,27 +104,37 @@ def toolbar(
 
 
 TRACE_WIDTH = 40
-"""Columns of a block's text."""
-TRACE_HEAD = f"{'block':<{TRACE_WIDTH}} {'drafted':>7} {'viable':>7} {'accepted':>8}"
+"""Columns of a block's text, at most."""
+TRACE_COUNTS = 36
+"""Columns of what stands right of it."""
 
 
-def trace(blocks: Iterable[Block]) -> Iterator[list[Part]]:
+def trace_width(columns: int) -> int:
+    """Columns that there are for a block's text on a screen."""
+    return min(max(columns - TRACE_COUNTS - 3, 8), TRACE_WIDTH)
+
+
+def trace_head(width: int = TRACE_WIDTH) -> str:
+    """What stands above the columns."""
+    return f"{'block':<{width}} {'drafted':>7} {'viable':>7} {'accepted':>8}"
+
+
+def trace(blocks: Iterable[Block], width: int = TRACE_WIDTH) -> Iterator[list[Part]]:
     """A line a block: its text, and what became of the draft. Single tokens in a row share a line."""
     for drafted, group in itertools.groupby((b for b in blocks if b.tokens), lambda b: bool(b.drafted or b.avoided)):
         if drafted:
             for block in group:
-                yield _traced(block)
+                yield _traced(block, width)
         else:
-            yield from _singles("".join(block.text for block in group))
+            yield from _singles("".join(block.text for block in group), width)
 
 
-def _traced(block: Block) -> list[Part]:
+def _traced(block: Block, width: int) -> list[Part]:
     text = _one_line(block.text) or "(half a character)"
-    shown = text if len(text) < TRACE_WIDTH else text[: TRACE_WIDTH - 2] + "…"
-    line: list[Part] = [("good" if block.accepted else "", f"{shown:<{TRACE_WIDTH}} ")]
-    for count, width in ((block.drafted, 7), (block.viable, 7), (block.accepted, 8)):
+    line: list[Part] = [("good" if block.accepted else "", f"{_padded(text, width)} ")]
+    for count, size in ((block.drafted, 7), (block.viable, 7), (block.accepted, 8)):
         style = "note" if not block.drafted else "good" if count == block.drafted else "warning"
-        line.append((style, f"{count if block.drafted else '·':>{width}} "))
+        line.append((style, f"{count if block.drafted else '·':>{size}} "))
     if block.fallback:
         line.append(("warning", " fallback"))
     if block.avoided:
@@ -123,13 +142,25 @@ def _traced(block: Block) -> list[Part]:
     return line
 
 
-def _singles(text: str) -> Iterator[list[Part]]:
+def _singles(text: str, width: int) -> Iterator[list[Part]]:
     """Tokens that nobody drafted, in lines that end with the program's."""
     for part in text.splitlines(keepends=True):
         shown = _one_line(part)
-        for start in range(0, len(shown), TRACE_WIDTH - 1):
-            dots = f"{'·':>7} {'·':>7} {'·':>8}"
-            yield [("", f"{shown[start : start + TRACE_WIDTH - 1]:<{TRACE_WIDTH}} "), ("note", dots)]
+        while shown:
+            piece = _fitting(shown, width - 1)
+            shown = shown[len(piece) :]
+            yield [("", f"{_padded(piece, width)} "), ("note", f"{'·':>7} {'·':>7} {'·':>8}")]
+
+
+def _fitting(text: str, columns: int) -> str:
+    """The beginning of `text` that fits; one character at least. Some characters are two columns wide."""
+    ends = itertools.accumulate(map(get_cwidth, text))
+    return text[: max(sum(end <= columns for end in ends), 1)]
+
+
+def _padded(text: str, columns: int) -> str:
+    shown = text if get_cwidth(text) < columns else _fitting(text, columns - 2) + "…"
+    return shown + " " * (columns - get_cwidth(shown))
 
 
 def _one_line(text: str) -> str:

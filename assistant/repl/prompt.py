@@ -15,7 +15,7 @@ from prompt_toolkit.styles import DynamicStyle
 from prompt_toolkit.validation import ValidationError, Validator
 from pygments.lexers.python import PythonLexer
 
-from assistant.repl.keys import COMMAND, bindings
+from assistant.repl.keys import bindings, is_command
 from assistant.repl.names import ReplCompleter
 from assistant.repl.paint import GUTTER, WRAPPED
 
@@ -26,7 +26,9 @@ ESCAPE = 0.05
 """Seconds after which a lone Esc is one, and not the beginning of another key."""
 
 MENU_ROWS = 6
-"""Rows kept free below the prompt for completions."""
+"""Rows kept free below the prompt for completions, where there is room for them."""
+OTHER_ROWS = 3
+"""Rows of the line that is typed, of what is wrong with it, and of the toolbar."""
 
 
 def new_prompt(shell: Shell, history: Path | None, input: Input | None) -> PromptSession[str]:
@@ -36,11 +38,14 @@ def new_prompt(shell: Shell, history: Path | None, input: Input | None) -> Promp
     def continuation(width: int, line: int, wrapped: int) -> StyleAndTextTuples:
         return [("class:gutter.user", WRAPPED if wrapped else GUTTER["user"])]
 
+    def fit(rows: int) -> None:
+        prompt.reserve_space_for_menu = max(min(MENU_ROWS, rows - OTHER_ROWS), 0)
+
     prompt: PromptSession[str] = PromptSession(
         [("class:gutter.user", GUTTER["user"])],
         prompt_continuation=continuation,
         multiline=True,
-        lexer=DynamicLexer(lambda: command if prompt.default_buffer.text.startswith(COMMAND) else python),
+        lexer=DynamicLexer(lambda: command if is_command(prompt.default_buffer.text) else python),
         style=DynamicStyle(lambda: shell.screen.style),
         include_default_pygments_style=False,
         history=_history(history),
@@ -56,6 +61,7 @@ def new_prompt(shell: Shell, history: Path | None, input: Input | None) -> Promp
         output=shell.screen.output,
     )
     prompt.default_buffer.on_text_changed += lambda _: shell.typed()
+    prompt.app.before_render += lambda app: fit(app.output.get_size().rows)
     prompt.app.after_render += lambda _: shell.drawn()
     prompt.app.ttimeoutlen = ESCAPE
     return prompt
@@ -68,7 +74,7 @@ class _NewFault(Validator):
         self._shell = shell
 
     def validate(self, document: Document) -> None:
-        if not document.text.startswith(COMMAND) and (fault := self._shell.fault_in(document.text)):
+        if not is_command(document.text) and (fault := self._shell.fault_in(document.text)):
             raise ValidationError(fault.offset, f"  {fault.reason}")
 
 

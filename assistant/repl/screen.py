@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.output import Output
@@ -83,6 +84,8 @@ class Screen:
         self.output = output
         self.theme = theme
         self.style = theme_style(theme)
+        self._usual: list[Any] | None = None
+        """The terminal's attributes before `without_echo` changed them."""
 
     def set_theme(self, name: str) -> None:
         self.style = theme_style(name)
@@ -120,10 +123,30 @@ class Screen:
         except (ImportError, OSError, ValueError, termios.error):
             yield
             return
+        outermost = self._usual is None
+        self._usual = self._usual or before
         quiet = list(before)
         quiet[0] &= ~termios.ICRNL
         quiet[3] &= ~(termios.ECHO | termios.ICANON)
         termios.tcsetattr(fd, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(fd, termios.TCSANOW, before)
+            if outermost:
+                self._usual = None
+
+    @contextmanager
+    def with_echo(self) -> Iterator[None]:
+        """The terminal as it was before, for a program of its own."""
+        if self._usual is None:
+            yield
+            return
+        import termios
+
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+        termios.tcsetattr(fd, termios.TCSANOW, self._usual)
         try:
             yield
         finally:

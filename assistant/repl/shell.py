@@ -24,7 +24,7 @@ from assistant.repl.commands import dispatch
 from assistant.repl.contracts import Session
 from assistant.repl.files import Source
 from assistant.repl.ghost import ModelSuggest
-from assistant.repl.keys import COMMAND
+from assistant.repl.keys import is_command
 from assistant.repl.lines import indentation, may_end, next_indent
 from assistant.repl.loading import Loader
 from assistant.repl.notes import Part, Totals, after_turn, toolbar
@@ -110,11 +110,13 @@ class Shell:
         """Prompt until the user leaves. Raises the ViableError for which there is no model at all."""
         self.screen.say(("heading", "viable"), " · type Python, press Enter, the model goes on · /help · Ctrl-D leaves")
         try:
-            while not self.leaving:
-                text = self._ask()
-                if text is None:
-                    return
-                self._obey(text)
+            # Between two prompts, too: an Enter that comes meanwhile would reach the next one as another key.
+            with self.screen.without_echo():
+                while not self.leaving:
+                    text = self._ask()
+                    if text is None:
+                        return
+                    self._obey(text)
         except BaseException:
             self._rescue()
             raise
@@ -152,9 +154,12 @@ class Shell:
     def _obey(self, text: str) -> None:
         """Do what was typed; what can be foreseen to fail becomes a line."""
         try:
-            if text.startswith(COMMAND):
+            if is_command(text):
+                before = self.timeline
                 self.screen.say(("command", text.strip()))
                 dispatch(self, text)
+                if self.timeline is before:
+                    self.offered = self.offered or indentation(text)
             else:
                 self._hand_over(text)
         except ViableError as error:
@@ -240,6 +245,8 @@ class Shell:
             temperature=s.temperature if request.temperature is None else request.temperature,
             top_p=s.top_p,
             seed=s.seed if request.seed is None else request.seed,
+            unit=s.unit,
+            accept=s.accept,
         )
 
     def _idle_session(self) -> Session | None:

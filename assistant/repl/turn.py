@@ -62,7 +62,12 @@ class Turn:
 def take_turn(
     session: Session, before: str, request: Request, cancel: Cancel, show: Callable[[str], None], *, whole_unit: bool
 ) -> Turn:
-    """Let the model continue `before`, showing what it writes; with `whole_unit` no further than the unit's end."""
+    """Let the model continue `before`, showing what it writes.
+
+    The session ends with the unit that the request names. Where it names none, `whole_unit` ends with a block or a
+    paragraph, which is a guess by lines.
+    """
+    guessed = whole_unit and request.unit in (None, "none")
     streamed = shown = ""
     blocks: list[Block] = []
     end: int | None = None
@@ -73,11 +78,11 @@ def take_turn(
         if end is None:
             show(chunk.text)
             shown = streamed
-            if whole_unit and (end := unit_end(before, streamed)) is not None:
+            if guessed and (end := unit_end(before, streamed)) is not None:
                 interrupt.set()
         if chunk.completion:
             if end is None:
-                return Turn(chunk.completion, shown, tuple(blocks))
+                return Turn(_on_lines(chunk.completion, request.unit), shown, tuple(blocks))
             completion = _at_unit_end(chunk.completion, streamed[:end])
             return Turn(completion, shown, tuple(blocks), indentation(streamed[end:].partition("\n")[0]))
     raise AssertionError("a stream ends with its completion")
@@ -86,6 +91,14 @@ def take_turn(
 def _block(chunk: Chunk) -> Block:
     step = chunk.step
     return Block(chunk.text, len(step.ids), step.drafted, step.viable, step.agreed, step.refused)
+
+
+def _on_lines(completion: Completion, unit: str | None) -> Completion:
+    """With its line end, where it ended with a unit of whole lines: what comes next is another line."""
+    whole = completion.finish_reason == UNIT_ENDED and unit != "expression" and completion.text
+    if not whole or completion.text.endswith("\n"):
+        return completion
+    return msgspec.structs.replace(completion, text=completion.text + "\n")
 
 
 def _at_unit_end(completion: Completion, unit: str) -> Completion:

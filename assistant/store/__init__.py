@@ -5,5 +5,6 @@
 
 from assistant.store.catalogue import DEFAULT
 from assistant.store.lookup import ModelRef, resolve
+from assistant.store.shipped import AUTO, SMALL
 
-__all__ = ["DEFAULT", "ModelRef", "resolve"]
+__all__ = ["AUTO", "DEFAULT", "SMALL", "ModelRef", "resolve"]

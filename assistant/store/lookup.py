@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from assistant.errors import UsageProblem, ViableError
-from assistant.store.catalogue import Model, find, known
+from assistant.errors import UsageProblem
+from assistant.store.catalogue import DEFAULT, Model, find, known
 from assistant.store.hashing import sha256_of
+from assistant.store.pull import NotFetched
 from assistant.store.pull import pull as fetch
-from assistant.store.report import Reporter
+from assistant.store.report import Console, Reporter
+from assistant.store.shipped import AUTO, SMALL, shipped
 from assistant.store.slot import Slot, State
 
 
@@ -35,12 +37,18 @@ def resolve(
 ) -> ModelRef:
     """What to load for `--model`: a name from the catalogue, fetched if need be, or a path that exists.
 
-    A name goes before a path; `./name` means the path. `pull=False` takes what is in the cache and fetches nothing.
-    Progress goes to `report`, by default stderr. Raises UsageProblem for an unknown name or a missing path and
-    ViableError for a model that is not there and cannot or may not be fetched.
+    A name goes before a path; `./name` means the path. `auto` is the default model; where that is not here and cannot
+    be fetched, it is the one that comes with Viable, and that is said. `pull=False` takes what is in the cache and
+    fetches nothing. Progress goes to `report`, by default stderr. Raises UsageProblem for an unknown name or a missing
+    path and ViableError for a model that is not there and cannot or may not be fetched.
     """
     text = os.fspath(name_or_path)
     models = known()
+    ours = shipped()
+    if text == AUTO:
+        return _automatic(ours, offline, pull, report or Console())
+    if text in ours and text not in models:
+        return ModelRef(ours[text], text, None)
     path = Path(text).expanduser()
     if text not in models and text and path.exists():
         return ModelRef(path, path.stem if path.is_file() else path.resolve().name, _known_hash(path, models))
@@ -48,8 +56,19 @@ def resolve(
         raise UsageProblem(f"no such model file or folder: {text}")
     model = find(text, models)
     if not pull and Slot(model).state() in (State.ABSENT, State.PARTIAL):
-        raise ViableError(f"{model.name} is not here yet; `viable models pull {model.name}` fetches it")
+        raise NotFetched(f"{model.name} is not here yet; `viable models pull {model.name}` fetches it")
     return ModelRef(fetch(model, offline=offline or not pull, report=report), model.name, model.sha256)
+
+
+def _automatic(ours: Mapping[str, Path], offline: bool, pull: bool, report: Reporter) -> ModelRef:
+    """The default model; without it, and without a way to it, the small one."""
+    try:
+        return resolve(DEFAULT, offline=offline, pull=pull, report=report)
+    except NotFetched as failure:
+        if SMALL not in ours:
+            raise
+        report.note(f"{failure}; going on with {SMALL}, which comes with Viable and knows less")
+        return ModelRef(ours[SMALL], SMALL, None)
 
 
 def _known_hash(path: Path, models: Mapping[str, Model]) -> str | None:

@@ -13,6 +13,11 @@ from assistant.store.report import Console, Reporter, size_text
 from assistant.store.slot import Slot, State
 from assistant.store.sources import Source, SourceFailed, length
 
+
+class NotFetched(ViableError):
+    """The model is not here, and the network is off or nobody there delivers it."""
+
+
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 _SPARE = 1 << 20
@@ -31,7 +36,7 @@ def pull(model: Model, *, offline: bool = False, report: Reporter | None = None)
         return slot.file
     offline = offline or paths.offline()
     if offline and slot.state() in (State.ABSENT, State.PARTIAL):
-        raise ViableError(
+        raise NotFetched(
             f"{model.name} is not in {slot.folder} and fetching is off (--offline or {paths.OFFLINE}); "
             f"run `viable models pull {model.name}` while online, or name a model file"
         )
@@ -74,7 +79,7 @@ def _fetch(slot: Slot, report: Reporter) -> None:
                 report.note(f"{failures[-1]}; going on with {model.sources[number].label}")
         else:
             return
-    raise ViableError(f"cannot fetch {model.name}: {'; '.join(failures)}")
+    raise NotFetched(f"cannot fetch {model.name}: {'; '.join(failures)}")
 
 
 def _fetch_from(source: Source, slot: Slot, report: Reporter) -> None:

@@ -12,14 +12,17 @@ from torch.nn import functional as F
 from model.attention.span import Span
 from model.cache import LayerCache, Row
 from model.config import ModelConfig
-from model.layers import Linear, rotate
+from model.layers import ROWS_APART, Linear, rotate
+from model.positions import plain_rotary
 
-# Up to so many rows, the heads of a group are stacked into one taller query: each key is then read once per group.
+# Up to so many queries, the heads of a group are stacked into one taller query: each key is then read once per group.
 STACKED_ROWS = 32
 
 
 class GroupedQueryAttention(nn.Module):
     """Letters: H query heads, G groups, D head width, S positions seen (cached and new)."""
+
+    rotary = staticmethod(plain_rotary)
 
     def __init__(self, config: ModelConfig, layer: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -48,6 +51,8 @@ class GroupedQueryAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
         """q [B, H, T, D], k and v [B, G, S, D] -> [B, H, T, D]"""
+        if span.time <= ROWS_APART and q.device.type == "cpu":
+            return rows_apart(q, k, v, span)
         if span.start == 0:
             return F.scaled_dot_product_attention(q, k, v, is_causal=span.time > 1, enable_gqa=True)
         if span.time > STACKED_ROWS:
@@ -55,3 +60,22 @@ class GroupedQueryAttention(nn.Module):
         stacked = q.reshape(q.shape[0], self.groups, -1, self.width)  # [B, G, H/G·T, D]
         mask = span.causal(self.heads // self.groups) if span.time > 1 else None
         return F.scaled_dot_product_attention(stacked, k, v, attn_mask=mask).view(q.shape)
+
+
+def rows_apart(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
+    """Causal attention, query by query, so that none depends on those beside it: q [B, H, T, D] -> [B, H, T, E].
+
+    A sum's last bit depends on its order, and the order on the shape of the product and on where its numbers lie: each
+    query has its own copy and its own products with the keys that it sees, whichever pass it is part of.
+    k [B, G, S, D], v [B, G, S, E].
+    """
+    batch, heads, time, _ = q.shape
+    rows = []
+    for row in range(time):
+        seen = span.start + row + 1
+        stacked = (
+            q[:, :, row].clone(memory_format=torch.contiguous_format).view(batch, k.shape[1], -1, q.shape[-1])
+        )  # [B, G, H/G, D]
+        y = F.scaled_dot_product_attention(stacked, k[:, :, :seen], v[:, :, :seen])
+        rows.append(y.reshape(batch, heads, 1, v.shape[-1]))
+    return rows[0] if time == 1 else torch.cat(rows, 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,3 +30,17 @@ class Span:
             mask = torch.full(shape, -torch.inf, dtype=self.dtype, device=self.rotation[0].device)
             self._masks[repeats] = mask.triu(self.start + 1).repeat(repeats, 1)
         return self._masks[repeats]
+
+
+def apart(queries: Sequence[Tensor], keys: Sequence[Tensor], span: Span) -> Iterator[tuple[Any, ...]]:
+    """One query at a time, with the keys that it sees, so that none depends on those beside it.
+
+    queries: [B, H, T, ·] each; keys: [B, G, S, ·] each. Yields the same with T of 1, and the span of that query.
+    """
+    for t in range(span.time):
+        seen = span.start + t + 1
+        yield (
+            *(part[:, :, t : t + 1].clone() for part in queries),
+            *(part[:, :, :seen] for part in keys),
+            Span(seen - 1, 1, span.rotation, span.dtype),
+        )

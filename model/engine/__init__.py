@@ -4,16 +4,19 @@ from model.engine.accept import Accept, trusting, verified
 from model.engine.contracts import (
     Draft,
     Drafter,
+    Forced,
     Interrupt,
     Interrupted,
     Scorer,
+    Share,
     Step,
     Stop,
     Validator,
     Window,
     never,
+    nothing_forced,
 )
-from model.engine.drafters import FirstOf, LookupDraft, NoDraft
+from model.engine.drafters import FirstOf, LookupDraft, NoDraft, Onward
 from model.engine.loop import decode
 from model.engine.order import Greedy, Order, Sampled
 from model.engine.window import Fixed, Moving, moving
@@ -24,15 +27,18 @@ __all__ = [
     "Drafter",
     "FirstOf",
     "Fixed",
+    "Forced",
     "Greedy",
     "Interrupt",
     "Interrupted",
     "LookupDraft",
     "Moving",
     "NoDraft",
+    "Onward",
     "Order",
     "Sampled",
     "Scorer",
+    "Share",
     "Step",
     "Stop",
     "Validator",
@@ -40,6 +46,7 @@ __all__ = [
     "decode",
     "moving",
     "never",
+    "nothing_forced",
     "trusting",
     "verified",
 ]

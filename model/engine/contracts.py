@@ -30,19 +30,53 @@ class Validator(Protocol[S]):
         ...
 
 
+Forced = Callable[[S], tuple[int, ...]]
+"""The ids that must follow a state one after the other: at each place no other id is viable, and the text may not end.
+Empty where there is a choice; forced text that can be cut into tokens in several ways leaves one."""
+
+
+def nothing_forced(state: object) -> tuple[int, ...]:
+    """Every place is a choice."""
+    return ()
+
+
+class Share(NamedTuple):
+    """One drafter's part of a block."""
+
+    source: str
+    """Who proposed."""
+    drafted: int
+    """Tokens proposed."""
+    viable: int = 0
+    """How many of those the validator let through to be scored."""
+    kept: int = 0
+    """How many of those were kept."""
+
+
 class Draft(NamedTuple):
     """A proposal for the next tokens."""
 
     ids: tuple[int, ...]
     source: str
     """Who proposed, for the statistics."""
+    behind: tuple[tuple[str, int], ...] = ()
+    """Who proposed the last tokens, in order, where others went on: names and how many tokens each."""
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Who proposed how many tokens, in order; no part is empty."""
+        own = len(self.ids) - sum(count for _, count in self.behind)
+        return tuple(part for part in ((self.source, own), *self.behind) if part[1])
 
 
 class Drafter(Protocol):
     """Proposes tokens cheaply; the model decides."""
 
     def propose(self, ids: Sequence[int], width: int) -> Draft:
-        """At most `width` tokens that may follow `ids`, the prompt and all that was kept since."""
+        """At most `width` tokens that may follow `ids`, the prompt and all that was kept since.
+
+        With a width of 0, asked for while a prompt is read, it may compute what a later proposal will need.
+        """
         ...
 
 
@@ -55,7 +89,7 @@ class Interrupted(Exception):
 
 
 Interrupt = Callable[[], Literal["cancelled", "time"] | None]
-"""Asked before every pass and, where the scorer can, within one."""
+"""Asked before every pass and, where the scorer can, within one. What it raises ends decoding there and then."""
 
 
 def never() -> None:
@@ -73,6 +107,11 @@ class Scorer(Protocol):
     @property
     def capacity(self) -> int:
         """How many tokens the cache can hold."""
+        ...
+
+    @property
+    def piece(self) -> int:
+        """Tokens of a prompt that are appended at a time: enough to be efficient, few enough to be broken off soon."""
         ...
 
     def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
@@ -103,7 +142,7 @@ class Window(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[S]):
-    """What one pass gave."""
+    """What one pass gave: `forced` tokens, then those that `agreed`, then one more if nothing stops it."""
 
     ids: tuple[int, ...] = ()
     """Tokens kept, in order. None only where decoding stops without one."""
@@ -119,5 +158,11 @@ class Step(Generic[S]):
     """How many of those were kept."""
     refused: int = 0
     """Tokens that the model preferred and the validator refused: each an error avoided."""
+    forced: int = 0
+    """Tokens taken without asking the model, before any draft: nothing else was viable."""
+    width: int = 0
+    """Tokens that might have been drafted."""
+    shares: tuple[Share, ...] = ()
+    """The same by drafter, in the order of the block, with what was forced."""
     stop: Stop | None = None
     """Why this is the last step, or None."""

@@ -5,7 +5,9 @@ Letters: R rows of a pass, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,9 +18,14 @@ from model.attention import attention
 from model.cache import Cache
 from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
+from model.engine.graph_drafts import DRAFTED, DraftedBlocks, GraphDraft
 from model.engine.order import Greedy, Order, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
+from model.gpu.drafts import DraftPass, unsupported_drafts
+from model.mtp_rows import MTPRows
+
+log = logging.getLogger(__name__)
 
 WIDTHS = (1, 2, 3, 4, 8, 16, 32)
 """Rows of a recorded block: a pass takes the least that holds its tokens."""
@@ -52,6 +59,7 @@ class GraphScorer:
                 f"a cache of {capacity} positions; the model was made for {decoder.config.context_length}"
             )
         self.capacity = capacity
+        self.piece = PREFILLS[-1]
         self.passes = 0
         self.replays = 0
         self._ids: list[int] = []
@@ -73,11 +81,13 @@ class GraphScorer:
         self._best = torch.zeros(WIDTHS[-1], FIRST_IDS, dtype=torch.int32, pin_memory=on_gpu)
         # Residual streams of all positions, for drafters; the last row, again, takes what only fills up.
         self._streams = torch.zeros(capacity + 1, decoder.config.width, dtype=torch.float32, device=self._device)
-        self._places = torch.arange(max(PREFILLS), device=self._device)
         self._done = torch.cuda.Event() if on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+        self._drafted: DraftedBlocks | None = None
+        self._draft_wanted = False
+        self._late = False
         self._blocks: dict[int, Recorded[Found]] = {}
-        self._prefills: dict[tuple[int, int | None], Recorded[Tensor]] = {}
+        self._prefills: dict[tuple[int, int | None], Callable[[], Tensor]] = {}
 
     @property
     def ids(self) -> Sequence[int]:
@@ -87,6 +97,42 @@ class GraphScorer:
     def hidden(self) -> Tensor:
         """fp32 [capacity, K] on the device: the state of every position that `ids` names, before the final norm."""
         return self._streams[: self.capacity]
+
+    @torch.inference_mode()
+    def drafter(self, rows: MTPRows) -> GraphDraft | None:
+        """Let blocks draft by multi-token modules from now on; None where the modules cannot be computed here.
+
+        Before the first pass.
+        """
+        if unsupported_drafts(rows):
+            return None
+        try:
+            drafts = DraftPass(rows, self._block, self.capacity)
+            drafted = DraftedBlocks(drafts, rows, self._compute_rows, self._streams, FIRST_IDS, self._pool)
+            drafted.warm()
+        except torch.OutOfMemoryError:
+            log.warning("the GPU's memory is too full to draft with the block; drafts are computed module by module")
+            return None
+        self._drafted = drafted
+        return GraphDraft(self)
+
+    def want_draft(self) -> None:
+        """The next block is to draft the one behind it."""
+        self._draft_wanted = True
+
+    def predicted(self) -> tuple[int, list[int]] | None:
+        """See `DraftedBlocks.predicted`."""
+        return self._drafted.predicted() if self._drafted else None
+
+    def block_time(self) -> float:
+        """Microseconds that a block which drafts takes on the GPU, one after the other; 0 where none does."""
+        self.truncate(0)
+        return self._drafted.time() if self._drafted else 0.0
+
+    @property
+    def hits(self) -> int:
+        """Passes that were under way already when they were asked for."""
+        return self._drafted.hits if self._drafted else 0
 
     @torch.inference_mode()
     def warm(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -105,9 +151,20 @@ class GraphScorer:
         if stop := interrupt():
             raise Interrupted(stop)
         rankings: list[Iterable[int]] = []
+        lost = self._lost()
+        if lost:
+            ids = [*lost, *ids]
         for at in range(0, len(ids), PREFILLS[-1]):
             rankings += self._pass(ids[at : at + PREFILLS[-1]], order)
-        return rankings
+        return rankings[len(lost) :]
+
+    def _lost(self) -> list[int]:
+        """Tokens whose rows a block overwrote that nobody asked for; they are taken out of `ids`."""
+        stale = self._drafted.stale() if self._drafted else None
+        lost = self._ids[stale:] if stale is not None else []
+        if lost:
+            del self._ids[stale:]
+        return lost
 
     def truncate(self, length: int) -> None:
         if not 0 <= length <= len(self._ids):
@@ -116,15 +173,44 @@ class GraphScorer:
 
     def _pass(self, ids: Sequence[int], order: Order) -> list[Iterable[int]]:
         first = len(self._ids)
+        wanted, self._draft_wanted = self._draft_wanted, False
         rows: BlockRows | PromptRows
-        if len(ids) <= WIDTHS[-1]:
-            rows = BlockRows(self, self._run_block(ids))
-        else:
+        if len(ids) > WIDTHS[-1]:
+            self._leave_drafts()
             rows = PromptRows(self, self._run_prefill(ids))
+        elif self._drafted and self._drafts(wanted, first, ids):
+            # A block that follows may begin behind this one, and its drafts behind that.
+            go_on = wanted and isinstance(order, Greedy) and first + 3 * DRAFTED <= self.capacity
+            flight = self._drafted.run(self._ids, ids, go_on)
+            rows = BlockRows(self, Found(flight.results.hidden, flight.results.logits, flight.results.ids), flight.wait)
+            self.replays += 1
+        else:
+            self._leave_drafts()
+            rows = BlockRows(self, self._run_block(ids), self._wait)
         self._ids += ids
         self.passes += 1
         rows.number = self.passes
         return [Ranking(rows, row, order, first + row + 1) for row in range(len(ids))]
+
+    def _drafts(self, wanted: bool, first: int, ids: Sequence[int]) -> bool:
+        """Is a block one that drafts: wanted and possible, or under way already?
+
+        Where the modules have much to catch up with, as behind a prompt, one block goes before: the first token of a
+        suggestion does not wait for them.
+        """
+        assert self._drafted is not None
+        if self._drafted.is_under_way(first, ids):
+            return True
+        if not wanted or not self._drafted.takes(first, len(ids)):
+            return False
+        if self._drafted.has_followed(self._ids):
+            return True
+        now, self._late = self._late, not self._late
+        return now
+
+    def _leave_drafts(self) -> None:
+        if self._drafted:
+            self._drafted.leave()
 
     def _run_block(self, ids: Sequence[int]) -> Found:
         width = self._width(len(ids), WIDTHS)
@@ -144,7 +230,8 @@ class GraphScorer:
         seen = min(1 << (start + len(ids) - 1).bit_length(), self.capacity) if start else None
         key = (time, seen)
         if key not in self._prefills:
-            self._prefills[key] = Recorded(lambda: self._compute_prefill(*key), self._device, self._pool)
+            compute = partial(self._compute_prefill, *key)
+            self._prefills[key] = Recorded(compute, self._device, self._pool) if self._prefill.recordable else compute
         self._give(ids, time)
         hidden = self._prefills[key]()
         if self._done:
@@ -171,20 +258,25 @@ class GraphScorer:
 
     def _compute_block(self, width: int) -> Found:
         start, ids = self._take(width)
-        hidden = self._keep(self._block.hidden(ids, start), start)
-        logits = self._block.logits(hidden)
-        best = kernels.top_ids(logits, FIRST_IDS)
+        hidden, logits, best = self._rows_of(start, ids)
         if self._device.type == "cpu":
             return Found(hidden, logits, best)
         return Found(hidden, logits, self._best[:width].copy_(best, non_blocking=True))
 
+    def _compute_rows(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """int32 [2 + R], start, count, tokens -> hidden, logits, best ids."""
+        return self._rows_of(block[:1], block[2:])
+
+    def _rows_of(self, start: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = self._block.hidden(ids, start)
+        kernels.keep(hidden, start, self._streams)
+        logits = self._block.logits(hidden)
+        return hidden, logits, kernels.top_ids(logits, FIRST_IDS)
+
     def _compute_prefill(self, time: int, seen: int | None) -> Tensor:
         start, ids = self._take(time)
-        return self._keep(self._prefill.hidden(ids, start, seen), start)
-
-    def _keep(self, hidden: Tensor, start: Tensor) -> Tensor:
-        places = (self._places[: len(hidden)] + start).clamp_(max=self.capacity)
-        self._streams.index_copy_(0, places, hidden)
+        hidden = self._prefill.hidden(ids, start, seen)
+        kernels.keep(hidden, start, self._streams)
         return hidden
 
     def _wait(self) -> None:
@@ -198,15 +290,16 @@ class BlockRows:
     number = 0
     """The pass that they came from."""
 
-    def __init__(self, scorer: GraphScorer, found: Found) -> None:
+    def __init__(self, scorer: GraphScorer, found: Found, wait: Callable[[], None]) -> None:
         self._scorer = scorer
         self._found = found
+        self._wait = wait
         self._best: list[list[int]] | None = None
 
     def best(self, row: int) -> list[int]:
         """The first ids by score."""
         if self._best is None:
-            self._scorer._wait()
+            self._wait()
             self._best = self._found.ids.tolist()
         return self._best[row]
 

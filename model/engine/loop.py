@@ -8,24 +8,26 @@ from __future__ import annotations
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from model.engine.accept import Accept, verified
+from model.engine.accept import Accept, trusting, verified
 from model.engine.contracts import (
+    Draft,
     Drafter,
+    Forced,
     Interrupt,
     Interrupted,
     Scorer,
+    Share,
     Step,
     Stop,
     Validator,
     Window,
     never,
+    nothing_forced,
 )
+from model.engine.drafters import common_prefix
 from model.engine.order import Order
 
 S = TypeVar("S", bound=Hashable)
-
-PREFILL_CHUNK = 256
-"""Prompt tokens per pass: long enough to be efficient, short enough to be interrupted."""
 
 PATIENCE = 256
 """Refused tokens after which the interrupt is asked again."""
@@ -43,17 +45,18 @@ def decode(
     max_tokens: int,
     window: Window,
     accept: Accept = verified,
+    forced: Forced[S] = nothing_forced,
     interrupt: Interrupt = never,
 ) -> Iterator[Step[S]]:
     """Yield one `Step` a pass until there is a reason to stop; the last step names it.
 
     `prompt` has at least one token. `state` is the validator's at the end of the prompt. At most `max_tokens` are kept.
-    `window` says how many are drafted, `accept` which of them are kept. What `scorer` already holds of the prompt is
-    not computed again.
+    `window` says how many are drafted, `accept` which of them are kept; those that are `forced` are kept beforehand and
+    cost no pass. What `scorer` already holds of the prompt is not computed again.
     """
     if not prompt:
         raise ValueError("the prompt has no token")
-    if stop := _prefill(prompt, scorer, order, interrupt):
+    if stop := _prefill(prompt, scorer, drafter, order, interrupt):
         yield Step(stop=stop)
         return
     ids = list(prompt)
@@ -62,10 +65,12 @@ def decode(
         if stop := interrupt() or _full(room, scorer, len(ids)):
             yield Step(stop=stop)
             return
-        # The pass itself gives one token more than was drafted, and the cache must hold the block.
-        width = min(window.width, room - 1, scorer.capacity - len(ids))
+        # The pass itself gives one token more than the block has, and the cache must hold the block.
+        longest = min(room - 1, scorer.capacity - len(ids))
+        certain = forced(state)[:longest]
+        width = min(window.width, longest - len(certain))
         try:
-            step = _advance(ids, width, scorer, validator, state, drafter, order, end_ids, accept, interrupt)
+            step = _advance(ids, certain, width, scorer, validator, state, drafter, order, end_ids, accept, interrupt)
         except Interrupted as interrupted:
             step = Step(stop=interrupted.stop)
         yield step
@@ -78,8 +83,13 @@ def decode(
         scorer.truncate(len(ids) - 1)
 
 
-def _prefill(prompt: Sequence[int], scorer: Scorer, order: Order, interrupt: Interrupt) -> Stop | None:
-    """Bring the cache to all of the prompt but its last token, which opens the first block."""
+def _prefill(
+    prompt: Sequence[int], scorer: Scorer, drafter: Drafter, order: Order, interrupt: Interrupt
+) -> Stop | None:
+    """Bring the cache to all of the prompt but its last token, which opens the first block.
+
+    The drafter follows piece by piece: what it computes of a long prompt can then be broken off as well.
+    """
     if len(prompt) > scorer.capacity:
         return "context"
     scorer.truncate(common_prefix(scorer.ids, prompt[:-1]))
@@ -87,9 +97,12 @@ def _prefill(prompt: Sequence[int], scorer: Scorer, order: Order, interrupt: Int
         if stop := interrupt():
             return stop
         try:
-            scorer.extend(prompt[held : min(held + PREFILL_CHUNK, len(prompt) - 1)], order, interrupt)
+            scorer.extend(prompt[held : min(held + scorer.piece, len(prompt) - 1)], order, interrupt)
         except Interrupted as interrupted:
             return interrupted.stop
+        if stop := interrupt():  # the drafter takes as long as some of the scorer's layers
+            return stop
+        drafter.propose(prompt[: len(scorer.ids) + 1], 0)
     return None
 
 
@@ -99,6 +112,7 @@ def _full(room: int, scorer: Scorer, length: int) -> Stop | None:
 
 def _advance(
     ids: Sequence[int],
+    certain: tuple[int, ...],
     width: int,
     scorer: Scorer,
     validator: Validator[S],
@@ -109,17 +123,21 @@ def _advance(
     accept: Accept,
     interrupt: Interrupt,
 ) -> Step[S]:
-    """One pass over the last kept token and a draft."""
-    draft = drafter.propose(ids, width)
-    viable, _ = validator.accept_block(state, draft.ids)
-    block = draft.ids[:viable]
+    """One pass over the last kept token, what is certain to follow it, and a draft of up to `width` tokens."""
+    draft = drafter.propose([*ids, *certain], width)
+    known = len(certain)
+    viable, _ = validator.accept_block(state, (*certain, *draft.ids))
+    viable -= known
+    block = (*certain, *draft.ids[:viable])
     kept: list[int] = []
     states: list[S] = []
-    agreed = refused = 0
+    refused = 0
     stop: Stop | None = None
     for row, ranking in enumerate(scorer.extend([ids[-1], *block], order, interrupt)):
-        drafted = block[row] if row < viable else None
-        choice = accept(drafted, _interruptible(ranking, interrupt), validator, state, end_ids)
+        drafted = block[row] if row < len(block) else None
+        # What is certain is the first viable token of any order, so that nobody has to look for it.
+        rule = trusting if row < known else accept
+        choice = rule(drafted, _interruptible(ranking, interrupt), validator, state, end_ids)
         refused += choice.refused
         stop = choice.stop
         if stop:
@@ -129,8 +147,28 @@ def _advance(
         states.append(state)
         if choice.token != drafted:
             break
-        agreed += 1
-    return Step(tuple(kept), tuple(states), draft.source, len(draft.ids), viable, agreed, refused, stop)
+    agreed = common_prefix(kept, block) - known
+    return Step(
+        ids=tuple(kept),
+        states=tuple(states),
+        source=draft.source,
+        drafted=len(draft.ids),
+        viable=viable,
+        agreed=agreed,
+        refused=refused,
+        forced=known,
+        width=width,
+        shares=(*([Share("forced", known, known, known)] if certain else []), *_shares(draft, viable, agreed)),
+        stop=stop,
+    )
+
+
+def _shares(draft: Draft, viable: int, agreed: int) -> Iterator[Share]:
+    """What of a draft is whose: its first `viable` tokens were scored, its first `agreed` kept."""
+    begin = 0
+    for source, count in draft.parts:
+        yield Share(source, count, *(min(max(total - begin, 0), count) for total in (viable, agreed)))
+        begin += count
 
 
 def _interruptible(ranking: Iterable[int], interrupt: Interrupt) -> Iterator[int]:
@@ -139,8 +177,3 @@ def _interruptible(ranking: Iterable[int], interrupt: Interrupt) -> Iterator[int
         if place % PATIENCE == 0 and (stop := interrupt()):
             raise Interrupted(stop)
         yield token
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens `a` and `b` begin with in common."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -6,12 +6,15 @@ Letters: T tokens of the pass, S positions that they may see, H heads, G groups,
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.attention.gqa import GroupedQueryAttention
+from model.attention.mla import LatentAttention
 from model.cache import Cache
 from model.decoder import Block, Decoder
+from model.feed_forward.moe import ExpertLinear
+from model.gpu.prefill_latent import latent_attention
 
 
 class Prefill:
@@ -19,6 +22,11 @@ class Prefill:
 
     def __init__(self, decoder: Decoder, cache: Cache, rotation: Tensor) -> None:
         """rotation: fp32 [capacity, D], cosines then sines."""
+        # PyTorch's product for experts on a GPU learns on the device whose rows are whose in bfloat16 alone.
+        self.recordable = decoder.dtype == torch.bfloat16 or not any(
+            isinstance(module, ExpertLinear) for module in decoder.modules()
+        )
+        """Does no pass wait for the host?"""
         self._decoder = decoder
         self._cache = cache
         self._rotation = rotation
@@ -31,33 +39,30 @@ class Prefill:
         overwritten later, or in its last row, which nobody reads.
         """
         positions = (start + torch.arange(len(ids), device=ids.device)).clamp_(max=self._cache.max_length - 1)
-        cos, sin = self._rotation[positions].unsqueeze(0).chunk(2, -1)  # [1, T, D/2]
-        mask = None
-        if seen is not None:
-            mask = torch.arange(seen, device=ids.device) <= positions.unsqueeze(-1)  # [T, S]
         x: Tensor = self._decoder.embedding(ids.long()).float()
         for block, rows in zip(self._decoder.blocks, self._cache.layers, strict=True):
             assert isinstance(block, Block)
-            keys, values = (kept[0] for kept in rows.rows)
-            x = x + self._attention(block, x, (cos, sin), positions, (keys, values), mask)
+            normed = block.attention_norm(x)
+            kept = tuple(part[0] for part in rows.rows)
+            if isinstance(block.attention, LatentAttention):
+                x = x + latent_attention(block.attention, normed, self._rotation, positions, kept[0][0], seen)
+            else:
+                x = x + self._attention(block.attention, normed, positions, kept, seen)
             x = x + block.feed_forward(block.feed_forward_norm(x))
         return x
 
     def _attention(
-        self,
-        block: Block,
-        x: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        positions: Tensor,
-        cached: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        self, attention: nn.Module, normed: Tensor, positions: Tensor, cached: tuple[Tensor, ...], seen: int | None
     ) -> Tensor:
         """[T, K] -> [T, K]"""
-        attention = block.attention
         assert isinstance(attention, GroupedQueryAttention)
+        rotation = self._rotation[positions].unsqueeze(0).chunk(2, -1)  # [1, T, D/2] each
+        mask = None
+        if seen is not None:
+            mask = torch.arange(seen, device=normed.device) <= positions.unsqueeze(-1)  # [T, S]
         keys, values = cached
         heads, groups = attention.heads, attention.groups
-        split = attention.qkv(block.attention_norm(x)).view(len(x), -1, attention.width).transpose(0, 1)
+        split = attention.qkv(normed).view(len(normed), -1, attention.width).transpose(0, 1)
         turned = _rotate(split[: heads + groups].float(), *rotation).to(keys.dtype)
         q, k, v = turned[:heads], turned[heads:], split[heads + groups :].to(values.dtype)
         keys.index_copy_(1, positions, k)
@@ -68,7 +73,7 @@ class Prefill:
         y = F.scaled_dot_product_attention(
             q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, is_causal=mask is None
         )
-        z: Tensor = attention.out(y[0].transpose(0, 1).reshape(len(x), -1).to(self._decoder.dtype))
+        z: Tensor = attention.out(y[0].transpose(0, 1).reshape(len(normed), -1).to(self._decoder.dtype))
         return z
 
 

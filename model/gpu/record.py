@@ -41,6 +41,8 @@ class Recorded(Generic[T]):
         with torch.cuda.stream(side):
             self._compute()
         torch.cuda.current_stream(self._device).wait_stream(side)
+        # What that run worked in is kept for its stream alone, and a graph has memory of its own: give it back.
+        torch.cuda.empty_cache()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=self._pool):
             self._result = self._compute()

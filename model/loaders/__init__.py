@@ -6,18 +6,23 @@ import logging
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from model.config import ModelConfig
 from model.decoder import Decoder
 from model.errors import BadWeights, ModelNotFound, ModelUsageError, listed
+from model.feed_forward.moe import ExpertLinear
 from model.layers import Linear
 from model.loaders import names
 from model.loaders.fill import AUTO, PRECISIONS, fill
 from model.loaders.matrix import Matrix
 from model.loaders.sources import Source, open_source
+from model.memory import lean
 
 log = logging.getLogger(__name__)
 
 
+@lean()
 def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
     """The decoder in a GGUF file or in a folder with `config.json` and safetensors.
 
@@ -49,32 +54,60 @@ def match(source: Source, decoder: Decoder) -> dict[str, Matrix]:
     BadWeights names tensors that are missing, mis-shaped or unknown.
     """
     found: dict[str, Matrix] = {}
-    used: set[str] = set()
-    missing: list[str] = []
-    wrong: list[str] = []
-    there = set(source.names())
+    problems = Problems(source)
     for key, weight in decoder.named_parameters():
         if key == "projection.weight" and source.config.tied_head:
             found[key] = found["embedding.weight"]
             continue
-        parts = names.parts(source.table, key, source.rotary_interleaved)
-        module = decoder.get_submodule(key.rpartition(".")[0])
-        rows = module.parts if isinstance(module, Linear) else (weight.shape[0],)
-        for part, count in zip(parts, rows, strict=True):
-            used.add(part.name)
-            expected = (count, *weight.shape[1:])
-            if part.name not in there:
-                missing.append(part.name)
-            elif source.shape(part.name) != expected:
-                wrong.append(f"{part.name} has shape {list(source.shape(part.name))}, not {list(expected)}")
-        found[key] = Matrix(source, parts, tuple(weight.shape))
-    unknown = sorted(name for name in there - used if not names.IGNORED.fullmatch(name))
+        parts = names.parts(source.table, key, source.config, source.pairs)
+        found[key] = problems.checked(parts, weight, decoder.get_submodule(key.rpartition(".")[0]))
+    others = drafting_layers(source.config)
+    unknown = [name for name in problems.unused() if not names.IGNORED.fullmatch(name) and not name.startswith(others)]
     if source.config.tied_head and unknown == ["lm_head.weight"]:
         unknown = []  # a second copy of the embedding, which some writers leave in
-    for what, which in (("missing", missing), ("mis-shaped", wrong), ("unknown", unknown)):
-        if which:
-            raise BadWeights(f"{len(which)} {what} tensor{'s' * (len(which) > 1)}: {listed(which)}")
+    problems.report(unknown)
     return found
+
+
+class Problems:
+    """What is wrong with a checkpoint's tensors, collected until all have been looked at."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._there = set(source.names())
+        self._used: set[str] = set()
+        self._missing: list[str] = []
+        self._wrong: list[str] = []
+
+    def checked(self, parts: tuple[names.Part, ...], weight: Tensor, module: nn.Module) -> Matrix:
+        """The rows that `parts` hold for `weight`, a parameter of `module`."""
+        rows: tuple[int, ...] = (weight.shape[0],)
+        if len(parts) > 1 and isinstance(module, Linear | ExpertLinear):
+            rows = module.parts
+        for part, count in zip(parts, rows, strict=True):
+            self._used.add(part.name)
+            expected = (count, *weight.shape[1:])
+            if part.name not in self._there:
+                self._missing.append(part.name)
+            elif self._source.shape(part.name) != expected:
+                shape = self._source.shape(part.name)
+                self._wrong.append(f"{part.name} has shape {list(shape)}, not {list(expected)}")
+        return Matrix(self._source, parts, tuple(weight.shape))
+
+    def unused(self) -> list[str]:
+        """The tensors that nobody asked for."""
+        return sorted(self._there - self._used)
+
+    def report(self, unknown: list[str]) -> None:
+        """BadWeights if there was anything, or is anything unknown."""
+        for what, which in (("missing", self._missing), ("mis-shaped", self._wrong), ("unknown", unknown)):
+            if which:
+                raise BadWeights(f"{len(which)} {what} tensor{'s' * (len(which) > 1)}: {listed(which)}")
+
+
+def drafting_layers(config: ModelConfig) -> tuple[str, ...]:
+    """What the names of multi-token modules begin with: DeepSeek-V3 counts them as layers behind the last."""
+    return tuple(f"model.layers.{config.layers + depth}." for depth in range(config.draft_depth))
 
 
 def _device(name: str) -> torch.device:

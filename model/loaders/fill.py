@@ -9,8 +9,12 @@ import torch
 from torch import nn
 
 from kernels.weights import Eight
+from model.attention import attention
 from model.decoder import Decoder
-from model.layers import Linear, Rotary
+from model.feed_forward import together
+from model.feed_forward.moe import ExpertLinear, MixtureOfExperts
+from model.feed_forward.quantised import QuantisedExperts
+from model.layers import Linear
 from model.loaders.matrix import Matrix
 from model.quantised import (
     GROUP,
@@ -21,7 +25,7 @@ from model.quantised import (
     Int8Linear,
     StoredEmbedding,
     to_int4,
-    to_int8,
+    to_int8_by_slices,
 )
 
 
@@ -45,17 +49,15 @@ PRECISIONS: dict[str, Precision] = {
 
 # dtype "auto": by device, then by what the checkpoint's own matrices are kept in.
 AUTO: dict[str, dict[str, str]] = {
-    "cpu": {"float32": "float32", "bfloat16": "int8", "quantised": "int8"},
-    "cuda": {"float32": "bfloat16", "bfloat16": "bfloat16", "quantised": "bfloat16"},
+    "cpu": {"float32": "float32", "bfloat16": "int8", "quantised": "int8", "codes": "int4"},
+    "cuda": dict.fromkeys(("float32", "bfloat16", "quantised", "codes"), "bfloat16"),
 }
 
 
 def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
     """Give a decoder that was built on the meta device its weights, on `device`."""
     if precision.linear != "float":
-        for name, module in list(decoder.named_modules()):
-            if isinstance(module, Linear):
-                _put(decoder, name, _quantised(name, weights, precision, device))
+        shrink(decoder, weights, precision, device)
         _put(decoder, "embedding", _embedding(decoder, weights["embedding.weight"], device))
     read: dict[Matrix, nn.Parameter] = {}  # a tied head has the embedding's matrix
     for key, weight in list(decoder.named_parameters(remove_duplicate=False)):
@@ -64,12 +66,31 @@ def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, 
             read[matrix] = nn.Parameter(matrix.read(weight.dtype, device), requires_grad=False)
         _put(decoder, key, read[matrix])
     # Its table is computed, so it is the one thing that building on the meta device has lost.
-    decoder.rotary = Rotary(decoder.config.rope, precision.dtype).to(device)
+    decoder.rotary = attention(decoder.config.attention).rotary(decoder.config, precision.dtype).to(device)
+    decoder.to(device)  # counts, which no checkpoint has
 
 
-def _put(decoder: Decoder, name: str, value: nn.Module | nn.Parameter) -> None:
+def shrink(whole: nn.Module, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
+    """Put matrices in fewer bits where `whole` has linear layers and experts."""
+    # The largest first: while it is put in another order, it is there twice.
+    modules = sorted(whole.named_modules(), key=lambda named: -_largest(named[1]))
+    for name, module in modules:
+        if isinstance(module, Linear):
+            _put(whole, name, _quantised(name, weights, precision, device))
+        elif isinstance(module, ExpertLinear):
+            _put(whole, name, _quantised_experts(weights[f"{name}.weight"], module.experts, precision, device))
+        elif isinstance(module, MixtureOfExperts) and precision.linear == "int4" and device.type == "cpu":
+            _join(name, module, weights)
+
+
+def _largest(module: nn.Module) -> int:
+    """Numbers of its own largest parameter."""
+    return max((parameter.numel() for parameter in module.parameters(recurse=False)), default=0)
+
+
+def _put(whole: nn.Module, name: str, value: nn.Module | nn.Parameter) -> None:
     owner, _, attribute = name.rpartition(".")
-    setattr(decoder.get_submodule(owner), attribute, value)
+    setattr(whole.get_submodule(owner), attribute, value)
 
 
 def _embedding(decoder: Decoder, matrix: Matrix, device: torch.device) -> nn.Module:
@@ -88,20 +109,41 @@ def _quantised(name: str, weights: Mapping[str, Matrix], precision: Precision, d
     rows, columns = matrix.shape
     # The head decides between near-equal tokens: it keeps eight bits. So does what no layout of four bits fits.
     if precision.linear == "int4" and name != "projection" and rows % 16 == 0 and columns % GROUP == 0:
-        return Int4Linear(Int4(*(part.to(device) for part in _int4(matrix))), numbers)
+        return Int4Linear(Int4(*(part.to(device) for part in int4(matrix))), numbers)
     return Int8Linear(Int8(*(part.to(device) for part in _int8(matrix))), numbers)
 
 
-def _int8(matrix: Matrix) -> Int8:
-    whole = Int8(torch.empty(matrix.shape, dtype=torch.int8), torch.empty(matrix.shape[0]))
-    for place, rows in matrix.slices():
-        for kept, new in zip(whole, to_int8(rows), strict=True):
-            kept[place : place + len(rows)] = new
-    return whole
-
-
-def _int4(matrix: Matrix) -> Int4:
+def _quantised_experts(matrix: Matrix, count: int, precision: Precision, device: torch.device) -> nn.Module:
+    """A matrix of fewer bits for each of `count` experts, whose rows stand below each other."""
     rows, columns = matrix.shape
+    if precision.linear == "int4" and rows // count % 16 == 0 and columns % GROUP == 0:
+        fours = zip(*(part.to(device).chunk(count) for part in int4(matrix)), strict=True)
+        return QuantisedExperts([Int4Linear(Int4(*parts), None) for parts in fours], rows // count)
+    eights = zip(*(part.to(device).chunk(count) for part in _int8(matrix)), strict=True)
+    return QuantisedExperts([Int8Linear(Int8(*parts), None) for parts in eights], rows // count)
+
+
+def _join(name: str, mixture: MixtureOfExperts, weights: Mapping[str, Matrix]) -> None:
+    """Give a small mixture all its matrices once more, for few rows at a time."""
+    keys = ["expert_gate_up", "expert_down"]
+    if f"{name}.shared.gate_up.weight" in weights:
+        keys += ["shared.gate_up", "shared.down"]
+    matrices = [weights[f"{name}.{key}.weight"] for key in keys]
+    biased = any(f"{name}.{key}.bias" in weights for key in keys)
+    if not biased and together.fits([matrix.shape for matrix in matrices], mixture.count):
+        mixture.few = together.pack([int4(matrix) for matrix in matrices], mixture.count)
+
+
+def _int8(matrix: Matrix) -> Int8:
+    return to_int8_by_slices((rows for _, rows in matrix.slices()), *matrix.shape)
+
+
+def int4(matrix: Matrix) -> Int4:
+    rows, columns = matrix.shape
+    if stored := matrix.four_bits():
+        codes, scales = stored
+        steps = scales.to(torch.bfloat16)
+        return Int4(codes, steps, torch.zeros_like(steps))
     factors = (torch.empty(rows, columns // GROUP, dtype=torch.bfloat16) for _ in range(2))
     whole = Int4(torch.empty(rows, columns, dtype=torch.uint8), *factors)
     for place, slice_ in matrix.slices():

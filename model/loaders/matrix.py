@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from model.errors import BadWeights, printable
-from model.loaders.names import Part
+from model.loaders.names import Pairs, Part
 from model.loaders.sources import Source
+from model.loaders.storage import FOUR_BITS, taken_apart
 
-SLICE = 1 << 19  # numbers read at once: 2 MB in fp32, which stay in a processor's cache
+SLICE = 1 << 17  # numbers read at once: 512 kB in fp32, below what model/memory.py lets be mapped one by one
 
 
 class Matrix:
@@ -44,25 +45,43 @@ class Matrix:
         stored, kind = self._source.stored(part.name)
         return stored, kind.numbers
 
+    def four_bits(self) -> tuple[Tensor, Tensor] | None:
+        """Codes uint8 [N, K], 0 … 15, and scales fp16 [N, K/32], if the checkpoint has them: (code - 8) · scale."""
+        if self._source.precision != "codes":
+            return None
+        found = []
+        for part in self.parts:
+            stored, kind = self._source.stored(part.name)
+            if kind is not FOUR_BITS:
+                return None
+            codes, scales = taken_apart(stored)
+            self._checked(part, scales.float())
+            found.append([_halves(half, part.pairs) if part.pairs else half for half in (codes, scales)])
+        codes, scales = (torch.cat(halves) for halves in zip(*found, strict=True))
+        return codes, scales
+
     def _part(self, part: Part) -> Iterator[Tensor]:
         shape = self._source.shape(part.name)
         if len(shape) == 1:
             rows = self._checked(part, self._source.rows(part.name, 0, 1).view(-1, 1))
-            yield self._halves(rows) if part.interleaved else rows
+            yield _halves(rows, part.pairs) if part.pairs else rows
             return
-        multiple = self._source.config.head_width if part.interleaved else 1
+        multiple = part.pairs.period if part.pairs else 1
         step = max(multiple, SLICE // shape[1] // multiple * multiple)
         for start in range(0, shape[0], step):
             rows = self._checked(part, self._source.rows(part.name, start, min(start + step, shape[0])))
-            yield self._halves(rows) if part.interleaved else rows
-
-    def _halves(self, rows: Tensor) -> Tensor:
-        """Rows that alternate between the two halves of each head -> one half after the other."""
-        pairs: Tensor = rows.unflatten(0, (-1, self._source.config.head_width // 2, 2))
-        return pairs.transpose(1, 2).flatten(0, 2)
+            yield _halves(rows, part.pairs) if part.pairs else rows
 
     def _checked(self, part: Part, rows: Tensor) -> Tensor:
         low, high = torch.aminmax(rows)  # both are NaN as soon as one number is
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise BadWeights(f"tensor {printable(part.name)} holds NaN or infinity")
         return rows
+
+
+def _halves(rows: Tensor, pairs: Pairs) -> Tensor:
+    """Rows [N, K] whose pairs alternate between two halves -> one half after the other."""
+    periods: Tensor = rows.unflatten(0, (-1, pairs.period))
+    before, alternating = periods.split([pairs.period - pairs.width, pairs.width], 1)
+    halves = alternating.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2)
+    return torch.cat([before, halves], 1).flatten(0, 1)

@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from model.config import FAMILIES, Biases, ModelConfig, from_config_json, from_gguf
+from model.config import Biases, ModelConfig, from_config_json, from_gguf
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
-from model.loaders import ggml, names
+from model.loaders import ggml, names, storage
 from model.loaders.gguf import GGUF
 
-Precision = Literal["float32", "bfloat16", "quantised"]
+Precision = Literal["float32", "bfloat16", "quantised", "codes"]
 
 
 class Source(Protocol):
@@ -24,8 +23,11 @@ class Source(Protocol):
 
     config: ModelConfig
     table: names.Table
-    rotary_interleaved: bool
     precision: Precision  # what most of its weights are kept in
+
+    def pairs(self, name: str) -> names.Pairs | None:
+        """Where the rows of a tensor alternate between two halves."""
+        ...
 
     def names(self) -> Iterable[str]: ...
 
@@ -68,13 +70,15 @@ class GGUFSource:
             factors=factors,
         )
         self.table = names.GGUF
-        self.rotary_interleaved = FAMILIES[self.config.family].gguf_rotary_interleaved
         kinds = {entry.kind for entry in tensors.values() if len(entry.shape) > 1}
         self.precision: Precision = "float32"
         if any(kind.quantised for kind in kinds):
             self.precision = "quantised"
         elif any(kind.name != "F32" for kind in kinds):
             self.precision = "bfloat16"
+
+    def pairs(self, name: str) -> names.Pairs | None:
+        return names.gguf_pairs(self.config, name)
 
     def names(self) -> Iterable[str]:
         return self.file.tensors
@@ -89,59 +93,64 @@ class GGUFSource:
         return self.file.mapped(name), self.file.tensors[name].kind
 
 
-_KINDS = {kind.name: kind for kind in ggml.KINDS.values() if not kind.quantised}
-
-
 class SafetensorsSource:
     """A folder with `config.json` and `model.safetensors`, or an index of several files."""
 
     def __init__(self, folder: Path) -> None:
-        config = folder / "config.json"
-        if not config.exists():
+        path = folder / "config.json"
+        if not path.exists():
             raise ModelNotFound(f"{folder} has no config.json: not a model folder?")
-        self.config = from_config_json(_json(config))
-        self.table = names.HUB
-        self.rotary_interleaved = False
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._where: dict[str, Any] = {}
-        kinds: set[str] = set()
-        for file in _shards(folder):
-            kinds |= self._open(file)
+        written = _json(path)
+        self.config = from_config_json(written)
+        self.table = names.hub(self.config)
+        self._tensors = storage.stored(_views(_shards(folder)), _fp8_block(written))
+        kinds = {tensor.precision for tensor in self._tensors.values()}
         self.precision: Precision = "float32" if kinds == {"F32"} else "bfloat16"
+        for kind in ("quantised", "codes"):
+            if kind in kinds:
+                self.precision = kind
 
-    def _open(self, path: Path) -> set[str]:
-        kinds = set()
+    def pairs(self, name: str) -> names.Pairs | None:
+        return names.hub_pairs(self.config, name)
+
+    def names(self) -> Iterable[str]:
+        return self._tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors[name].shape
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        return self._tensors[name].rows(start, stop)
+
+    def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
+        return self._tensors[name].raw()
+
+
+def _views(paths: Iterable[Path]) -> dict[str, Any]:
+    """Name -> a view of the tensor, from all files."""
+    found = {}
+    for path in paths:
         try:
             opened = safe_open(path, framework="pt")
-            for name in opened.keys():  # noqa: SIM118 - not a mapping
-                view = opened.get_slice(name)
-                kind = view.get_dtype()
-                if kind not in _KINDS:
-                    raise UnsupportedModel(f"tensor {printable(name)} is stored as {kind}; known: {', '.join(_KINDS)}")
-                kinds.add(kind)
-                self._shapes[name] = tuple(view.get_shape())
-                self._where[name] = view
+            found.update({name: opened.get_slice(name) for name in opened.keys()})  # noqa: SIM118 - not a mapping
         except FileNotFoundError:
             raise ModelNotFound(f"no such file: {path}") from None
         except (SafetensorError, OSError) as error:
             raise BadModelFile(f"{path.name}: {error}") from None
-        return kinds
+    return found
 
-    def names(self) -> Iterable[str]:
-        return self._shapes
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
-
-    def rows(self, name: str, start: int, stop: int) -> Tensor:
-        view = self._where[name]
-        rows: Tensor = view[start:stop] if len(self._shapes[name]) > 1 else view[:].unsqueeze(0)
-        return rows
-
-    def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
-        view = self._where[name]
-        rows: Tensor = view[:]
-        return rows.view(torch.uint8), _KINDS[view.get_dtype()]
+def _fp8_block(config: dict[str, Any]) -> tuple[int, int] | None:
+    """Rows and columns that share a factor; None if the checkpoint is not in FP8."""
+    quantisation = config.get("quantization_config")
+    if not isinstance(quantisation, dict):
+        return None
+    if (method := quantisation.get("quant_method")) != "fp8":
+        raise UnsupportedModel(f"quantization_config has method {printable(repr(method))} (known: 'fp8')")
+    block = quantisation.get("weight_block_size")
+    if not (isinstance(block, list) and len(block) == 2 and all(isinstance(n, int) and n > 0 for n in block)):
+        raise UnsupportedModel(f"quantization_config has weight_block_size {printable(repr(block))}, not two numbers")
+    return block[0], block[1]
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -22,13 +22,16 @@ _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # How text is cut before merging, by the name in `tokenizer.ggml.pre`; from the models' published tokenizer.json.
-_CUTS = {
+CUTS = {
     "qwen2": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_TAIL}",
     "llama-bpe": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_TAIL}",
     "gpt-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 }
-_CUTS["llama3"] = _CUTS["llama-v3"] = _CUTS["llama-bpe"]
-_CUTS["default"] = _CUTS["gpt-2"]
+CUTS["llama3"] = CUTS["llama-v3"] = CUTS["llama-bpe"]
+CUTS["default"] = CUTS["gpt-2"]
+
+SUFFIX_FIRST = "suffix-first"
+"""What `gap_order` in a folder's config.json says of a model that reads the right-hand text first: ours alone do."""
 
 _NORMAL, _CONTROL, _USER, _BYTE = 1, 3, 4, 6  # tokenizer.ggml.token_type
 
@@ -50,9 +53,9 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
             f"tokenizer '{printable(str(model))}' is not supported (known: gpt2, that is byte-level BPE)"
         )
     cut = read.get("pre", "default")
-    if cut not in _CUTS:
+    if cut not in CUTS:
         raise UnsupportedModel(
-            f"pre-tokenizer '{printable(str(cut))}' is not supported (known: {', '.join(sorted(_CUTS))})"
+            f"pre-tokenizer '{printable(str(cut))}' is not supported (known: {', '.join(sorted(CUTS))})"
         )
     tokens, merges = _strings(read, "tokens"), _strings(read, "merges")
     kinds = read.get("token_type", [_NORMAL] * len(tokens))
@@ -64,7 +67,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     encoder = tokenizers.Tokenizer(_bpe(text, merges))
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_CUTS[cut]), behavior="isolated"),
+            pre_tokenizers.Split(Regex(CUTS[cut]), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -98,7 +101,8 @@ def _from_folder(folder: Path) -> Tokenizer:
     count = max([*text.values(), *literal.values(), *specials.values()], default=-1) + 1
     if isinstance(rows, int) and count < rows <= 4_000_000:
         count = rows
-    return _assemble(encoder, count, text, literal, specials, ends if isinstance(ends, list) else [ends])
+    ends = ends if isinstance(ends, list) else [ends]
+    return _assemble(encoder, count, text, literal, specials, ends, config.get("gap_order") == SUFFIX_FIRST)
 
 
 def _assemble(
@@ -108,6 +112,7 @@ def _assemble(
     literal: Mapping[str, int],
     specials: Mapping[str, int],
     ends: Iterable[Any],
+    suffix_first: bool = False,
 ) -> Tokenizer:
     """text: tokens spelled in GPT-2's byte alphabet. literal: tokens spelled as they are."""
     pieces: list[bytes | None] = [None] * count
@@ -121,6 +126,7 @@ def _assemble(
         specials=dict(specials),
         end_ids=end_tokens(specials, [i for i in ends if isinstance(i, int) and 0 <= i < count]),
         fim=fim_tokens({**literal, **specials}),
+        suffix_first=suffix_first,
     )
 
 
@@ -144,12 +150,12 @@ def _alphabet() -> dict[str, int]:
     return {chr(b): b for b in own} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-_BYTES = _alphabet()
+BYTE_ALPHABET = _alphabet()
 
 
 def _spelled(token: str) -> bytes:
     try:
-        return bytes([_BYTES[c] for c in token])
+        return bytes([BYTE_ALPHABET[c] for c in token])
     except KeyError:
         raise BadModelFile(f"token {printable(token)} is not spelled in the byte alphabet") from None
 

@@ -82,7 +82,7 @@ class _State:
         mask = (mask | (seen == places.unsqueeze(1))).unsqueeze(1)  # [B, 1, T, S]
         x: Tensor = self._decoder.embedding(ids)
         for block, layer in zip(self._decoder.blocks, self._layers, strict=True):
-            assert isinstance(block, Block)
+            assert isinstance(block, Block) and isinstance(block.attention, GroupedQueryAttention)
             x = x + self._attention(block.attention, block.attention_norm(x), rotation, mask, layer)
             x = x + block.feed_forward(block.feed_forward_norm(x))
         self._length += time

@@ -34,7 +34,7 @@ BuildPrompt = Callable[[Tokenizer, str, str, int], tuple[int, ...]]
 CONTEXTS = ((512, 0.3), (1024, 0.5), (1984, 0.2))
 """Tokens that a sample may have at most, and how often: files are cut as the product cuts them."""
 SEEN = 6  # characters left and right of a gap that are encoded at most, for each token of the context
-WINDOW = 512  # documents per task
+WINDOW = 128  # documents per task
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,13 @@ def write(
     counts = np.bincount(np.fromfile(folder / "documents.u32", dtype=np.uint32), minlength=tokenizer.vocab_size)
     np.save(folder / "frequent.npy", np.argsort(-counts, kind="stable").astype(np.int64))
     _write_gaps(folder, selection.documents, tokenizer, recipe, workers)
-    manifest = _manifest(packages, selection, recipe.seed, tokens)
+    manifest = manifest_of(packages, selection, recipe.seed, tokens)
     manifest.write(folder / "manifest.json")
     return manifest, selection
 
 
-def _manifest(packages: list[Package], selection: Selection, seed: int, tokens: int) -> Manifest:
+def manifest_of(packages: list[Package], selection: Selection, seed: int, tokens: int) -> Manifest:
+    """What `tokens` tokens were made from."""
     taken: dict[str, list[Document]] = {}
     for document in selection.documents:
         taken.setdefault(document.package, []).append(document)
@@ -102,13 +103,20 @@ def _manifest(packages: list[Package], selection: Selection, seed: int, tokens: 
     )
 
 
+Work = Callable[[Tokenizer, Recipe, list[Document], tuple[int, int]], Any]
+"""(tokenizer, recipe, documents, first and last (exclusive) of those that are meant) -> what is made of them."""
+
 # What the worker processes share: set before they are forked, since a tokenizer cannot be sent to them.
-_shared: tuple[Tokenizer, Recipe, list[Document]] | None = None
+_shared: tuple[Work, Tokenizer, Recipe, list[Document]] | None = None
 
 
-def _encoded(bounds: tuple[int, int]) -> Ids:
+def _call(bounds: tuple[int, int]) -> Any:
     assert _shared is not None
-    tokenizer, recipe, documents = _shared
+    work, tokenizer, recipe, documents = _shared
+    return work(tokenizer, recipe, documents, bounds)
+
+
+def _encoded(tokenizer: Tokenizer, recipe: Recipe, documents: list[Document], bounds: tuple[int, int]) -> Ids:
     ids: list[int] = []
     for document in documents[bounds[0] : bounds[1]]:
         ids += tokenizer.encode(document.text)
@@ -116,9 +124,9 @@ def _encoded(bounds: tuple[int, int]) -> Ids:
     return np.array(ids, dtype=np.uint32)
 
 
-def _sampled(bounds: tuple[int, int]) -> list[tuple[Ids, int]]:
-    assert _shared is not None
-    tokenizer, recipe, documents = _shared
+def _sampled(
+    tokenizer: Tokenizer, recipe: Recipe, documents: list[Document], bounds: tuple[int, int]
+) -> list[tuple[Ids, int]]:
     samples = []
     for i in range(*bounds):
         random = Random(f"{recipe.seed} gap {i}")
@@ -129,22 +137,17 @@ def _sampled(bounds: tuple[int, int]) -> list[tuple[Ids, int]]:
     return samples
 
 
-def _mapped(
-    work: Callable[[tuple[int, int]], Any],
-    documents: list[Document],
-    tokenizer: Tokenizer,
-    recipe: Recipe,
-    workers: int,
-) -> Iterator[Any]:
+def mapped(work: Work, documents: list[Document], tokenizer: Tokenizer, recipe: Recipe, workers: int) -> Iterator[Any]:
+    """`work` done on all documents, in order, by `workers` processes."""
     global _shared
-    _shared = (tokenizer, recipe, documents)
+    _shared = (work, tokenizer, recipe, documents)
     tasks = [(start, min(start + WINDOW, len(documents))) for start in range(0, len(documents), WINDOW)]
     try:
         if workers < 2:
-            yield from map(work, tasks)
+            yield from map(_call, tasks)
         else:
             with multiprocessing.get_context("fork").Pool(workers) as pool:
-                yield from pool.imap(work, tasks)
+                yield from pool.imap(_call, tasks)
     finally:
         _shared = None
 
@@ -152,7 +155,7 @@ def _mapped(
 def _write_documents(path: Path, documents: list[Document], tokenizer: Tokenizer, recipe: Recipe, workers: int) -> int:
     count = 0
     with path.open("wb") as file:
-        for ids in _mapped(_encoded, documents, tokenizer, recipe, workers):
+        for ids in mapped(_encoded, documents, tokenizer, recipe, workers):
             file.write(ids.tobytes())
             count += len(ids)
     return count
@@ -162,7 +165,7 @@ def _write_gaps(folder: Path, documents: list[Document], tokenizer: Tokenizer, r
     table = []
     place = 0
     with (folder / "gaps.u32").open("wb") as file:
-        for samples in _mapped(_sampled, documents, tokenizer, recipe, workers):
+        for samples in mapped(_sampled, documents, tokenizer, recipe, workers):
             for ids, middle in samples:
                 file.write(ids.tobytes())
                 table.append((place, len(ids), middle))

@@ -1,9 +1,14 @@
-"""Learning to fill gaps: a LoRA adapter on the frozen decoder, with a loss on the middle and its end token alone."""
+"""Learning to fill gaps: a LoRA adapter on the frozen decoder.
+
+The loss is on the middle and its end token. A little of it is on some of the prompt's tokens: a middle is a few dozen
+of a thousand tokens that are computed, and what the others teach, which text stands in such files, helps in gaps too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,30 +21,51 @@ from model.decoder import Decoder
 from model.lora import Adapted, Adapter, Switch, attach
 from model.train.corpus import Corpus
 
-MULTIPLE = 64  # rows are padded to such a length
+SHORTEST = 256  # tokens that rows are padded to at least; above, to the next power of two
 POOL = 4096  # samples that are sorted by length together
 
 
+@dataclass(frozen=True)
+class GapPlan:
+    """What is shown, and how it is judged."""
+
+    budget: int = 32_768
+    """Tokens of a batch, padding included."""
+    prompt_share: float = 0.1
+    """Of the prompt's tokens, those that are learned from as well, drawn anew for every batch."""
+    prompt_weight: float = 0.25
+    """What all of them count together; the middles count 1."""
+    seed: int = 0
+
+
 class GapBatch(NamedTuple):
-    """ids [B, T]; targets [N]: flat positions (of B·T) whose next id is learned; weights [N], summing to 1."""
+    """ids [B, T]; targets [N]: flat positions (of B·T) whose next id is learned; weights [N]; of the first `middles`,
+    which are those of the gaps, they sum to 1."""
 
     ids: Tensor
     targets: Tensor
     weights: Tensor
+    middles: int
 
 
 class GapTask:
-    """`switch` turns the adapter that is being learned on and off."""
+    """`switch` turns the adapter that is being learned on and off. marks: ids that stand between the texts."""
 
     def __init__(
-        self, decoder: Decoder, adapter: Adapter, corpus: Corpus, *, budget: int, seed: int, pad_id: int
+        self, decoder: Decoder, adapter: Adapter, corpus: Corpus, plan: GapPlan, pad_id: int, marks: Iterable[int] = ()
     ) -> None:
-        self.decoder = decoder
+        self.decoder, self.plan = decoder, plan
         self.switch: Switch = attach(decoder, adapter, torch.float32)
-        self._corpus, self._budget, self._seed, self._pad = corpus, budget, seed, pad_id
+        self._corpus, self._pad, self._marks = corpus, pad_id, list(marks)
         self._epochs: dict[int, list[npt.NDArray[np.int64]]] = {}
         for parameter in self.parameters():
             parameter.requires_grad_(True)
+
+    def compile(self) -> None:
+        """Let PyTorch compile the blocks, once for each length of rows."""
+        self.decoder.norm(self.decoder.norm.weight)  # a backend that is chosen while compiling would break the graph
+        for block in self.decoder.blocks:
+            block.compile(dynamic=False)
 
     def parameters(self) -> Iterable[nn.Parameter]:
         for module in self.decoder.modules():
@@ -50,23 +76,35 @@ class GapTask:
     def batch(self, step: int) -> GapBatch:
         chosen = self._indices(step)
         samples = [self._corpus.gap(int(i)) for i in chosen]
-        time = -(-max(len(ids) for ids, _ in samples) // MULTIPLE) * MULTIPLE
-        rows = np.full((len(samples), time), self._pad, dtype=np.int64)
-        targets, weights = [], []
+        time = padded(max(len(ids) for ids, _ in samples))
+        # As many rows for every batch of a length, the last ones empty where there are fewer: none is compiled anew.
+        count = max(self.plan.budget // time, len(samples))
+        rows = np.full((count, time), self._pad, dtype=np.int64)
+        targets, weights, others = [], [], []
         for row, (ids, middle) in enumerate(samples):
             rows[row, : len(ids)] = ids
             targets.append(np.arange(middle - 1, len(ids) - 1) + row * time)
             # Between counting every token the same and every gap the same.
             weights.append(np.full(len(ids) - middle, (len(ids) - middle) ** -0.5))
-        weight = torch.from_numpy(np.concatenate(weights)).float()
-        return GapBatch(torch.from_numpy(rows), torch.from_numpy(np.concatenate(targets)), weight / weight.sum())
+            others.append(np.flatnonzero(~np.isin(ids[1:middle], self._marks)) + row * time)
+        weight = np.concatenate(weights) / np.concatenate(weights).sum()
+        some = self._some(np.concatenate(others), step)
+        weight = np.r_[weight, np.full(len(some), self.plan.prompt_weight / max(len(some), 1))]
+        flat = np.concatenate([*targets, some])
+        shown, places, counts = (torch.from_numpy(part) for part in (rows, flat, weight.astype(np.float32)))
+        return GapBatch(shown, places, counts, sum(map(len, targets)))
+
+    def _some(self, places: npt.NDArray[np.int64], step: int) -> npt.NDArray[np.int64]:
+        """The share of `places` that is learned from in this step, in order."""
+        count = round(len(places) * self.plan.prompt_share) if self.plan.prompt_weight else 0
+        return np.sort(np.random.default_rng([self.plan.seed, step, 1]).choice(places, count, replace=False))
 
     def _indices(self, step: int) -> npt.NDArray[np.int64]:
         epoch = 0
         while True:
             if epoch not in self._epochs:
-                random = np.random.default_rng([self._seed, epoch])
-                self._epochs = {epoch: list(batches(self._corpus.gaps[:, 1], self._budget, random))}
+                random = np.random.default_rng([self.plan.seed, epoch])
+                self._epochs = {epoch: list(batches(self._corpus.gaps[:, 1], self.plan.budget, random))}
             if step < len(self._epochs[epoch]):
                 return self._epochs[epoch][step]
             step -= len(self._epochs[epoch])
@@ -77,20 +115,27 @@ class GapTask:
 
     def loss(self, batch: GapBatch, progress: float) -> tuple[Tensor, Mapping[str, Tensor]]:
         device = self.decoder.device
-        ids, targets, weights = (x.to(device, non_blocking=True) for x in batch)
+        ids, targets, weights = (x.to(device, non_blocking=True) for x in batch[:3])
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             hidden = self.decoder.hidden(ids).flatten(0, 1)[targets]
             logits = self.decoder.head(hidden).float()
         wanted = ids.flatten()[targets + 1]
         losses = F.cross_entropy(logits, wanted, reduction="none")
-        right = (logits.argmax(-1) == wanted).float().mean()
-        return (losses * weights).sum(), {"per_token": losses.detach().mean(), "right": right}
+        middles, others = losses.detach().split([batch.middles, len(losses) - batch.middles])
+        right = (logits[: batch.middles].argmax(-1) == wanted[: batch.middles]).float().mean()
+        found = {"per_token": middles.mean(), "right": right}
+        return (losses * weights).sum(), found | ({"prompt": others.mean()} if len(others) else {})
 
     def weights(self, progress: float) -> AbstractContextManager[None]:
         return nullcontext()
 
     def measure(self) -> Mapping[str, float]:
         return {}
+
+
+def padded(length: int) -> int:
+    """Tokens of a row for `length` of them: few, so that few are compiled for; a tenth of a batch is padding."""
+    return max(SHORTEST, 1 << (length - 1).bit_length())
 
 
 def batches(
@@ -103,8 +148,7 @@ def batches(
         pool = order[start : start + POOL]
         pool = pool[np.argsort(-lengths[pool], kind="stable")]
         while len(pool):
-            padded = -(-int(lengths[pool[0]]) // MULTIPLE) * MULTIPLE
-            count = max(budget // padded, 1)
+            count = max(budget // padded(int(lengths[pool[0]])), 1)
             found.append(pool[:count])
             pool = pool[count:]
     for i in random.permutation(len(found)):

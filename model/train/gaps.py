@@ -116,12 +116,12 @@ def block(text: str, random: Random) -> tuple[int, int] | None:
 
 
 SHAPES: dict[str, tuple[Cutter, float]] = {
-    "line end": (line_end, 0.34),
-    "lines": (lines, 0.18),
+    "line end": (line_end, 0.28),
+    "lines": (lines, 0.22),
     "lines at cursor": (lines_at_cursor, 0.08),
-    "span": (span, 0.24),
+    "span": (span, 0.28),
     "word": (word, 0.06),
-    "block": (block, 0.10),
+    "block": (block, 0.08),
 }
 """Shape -> how it is cut, and how often in training."""
 

@@ -46,7 +46,7 @@ def compensated(losses: Sequence[Tensor], alpha: Sequence[float], beta: float) -
 
 def accepted(right: Sequence[Tensor]) -> list[Tensor]:
     """Which drafts would be kept: depth i is right, and so are all before it. Masks [B, T - i], one per depth."""
-    kept = [right[0]]
+    kept = list(right[:1])
     for mask in right[1:]:
         kept.append(mask & kept[-1][:, : mask.shape[1]])
     return kept

@@ -50,3 +50,25 @@ def _panel(title: str, series: Mapping[str, Sequence[tuple[float, float]]], top:
         name = f"{key} {values[-1][1]:.4g}"
         parts.append(f'<text x="{MARGIN + 150 * i + 120}" y="{top + 18}" fill="{colour}">{name}</text>')
     return "\n".join(parts)
+
+
+def scatter(points: Mapping[str, tuple[float, float]], across: str, up: str) -> str:
+    """SVG text: named points, with the names of both axes."""
+    xs, ys = [x for x, _ in points.values()], [y for _, y in points.values()]
+    left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    wide, tall = (right - left) or 1.0, (high - low) or 1.0
+    inner_width, inner_height = WIDTH - 2 * MARGIN - 120, 2 * HEIGHT - 2 * MARGIN
+    parts = [
+        f'<rect x="{MARGIN}" y="{MARGIN}" width="{inner_width}" height="{inner_height}" fill="none" stroke="#bbb"/>',
+        f'<text x="{MARGIN}" y="{MARGIN - 10}" font-weight="bold">{up}: {low:.4g} to {high:.4g}</text>',
+        f'<text x="{MARGIN}" y="{MARGIN + inner_height + 18}">{across}: {left:.4g} to {right:.4g}</text>',
+    ]
+    for i, (name, (x, y)) in enumerate(points.items()):
+        at = f"{MARGIN + inner_width * (x - left) / wide:.1f}", MARGIN + inner_height * (high - y) / tall
+        colour = COLOURS[i % len(COLOURS)]
+        parts.append(f'<circle cx="{at[0]}" cy="{at[1]:.1f}" r="3.5" fill="{colour}"/>')
+        label = f'x="{float(at[0]) + 6:.1f}" y="{at[1] + 4:.1f}" fill="{colour}" font-size="9"'
+        parts.append(f"<text {label}>{name}</text>")
+    size = f'width="{WIDTH}" height="{2 * HEIGHT}"'
+    style = 'font-family="sans-serif" font-size="11" fill="#333"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n' + "\n".join(parts) + "\n</svg>\n"

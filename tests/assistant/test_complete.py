@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_the_file_as_it_was(viable: Shell, file: Path, session: Fa
 
     session.answer = interrupted
     ran = viable("complete", file, "--in-place")
-    assert (ran.code, ran.out, ran.err) == (130, "", "\nviable: interrupted\n"), "the empty line ends that of the ^C"
+    assert (ran.code, ran.out, ran.err) == (130, "", "viable: interrupted\n")
     assert file.read_text() == SOURCE
     assert folder_of(file) == {"add.py"}
 
@@ -306,3 +306,11 @@ def test_the_patch_fits_its_own_file(viable: Shell, file: Path, session: FakeSes
     assert ran.out.startswith(f"--- a{file}\n+++ b{file}\n")
     assert patched(before, ran.out) == before.replace("<CURSOR>", "1\r\n\ty = 2")
     assert file.read_bytes() == before.encode()
+
+
+def test_what_imported_names_are_is_there_to_be_asked(viable: Shell, file: Path, session: FakeSession) -> None:
+    (file.parent / "shop.py").write_text("def count(goods): ...\n")
+    file.write_text("from shop import count\n<CURSOR>\n")
+    assert viable("complete", file, "--context-files", "200").code == 0
+    [excerpt] = session.requests[0].beside().excerpts
+    assert (excerpt.path, excerpt.parts) == ("shop.py", ("def count(goods): ...",))

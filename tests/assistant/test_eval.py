@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from assistant.completion import Completion, Request
-from assistant.eval.served import serve, table
+from assistant.completion import Completion, Drafted, Request
+from assistant.eval.served import Drafting, drafting, drafting_table, serve, table
 from model.train.gaps import Cut
 
 
@@ -27,6 +27,7 @@ def completion(text: str, reason: str) -> Completion:
         tokens_per_second=3.0,
         model="fake",
         device="cpu",
+        drafters={"mtp": Drafted(2, 4, 4, 3), "none": Drafted(1)},
     )
 
 
@@ -58,3 +59,10 @@ def test_shares_are_of_the_gaps_of_each_shape() -> None:
     assert (spans.gaps, spans.parses, spans.exact) == (1, 1.0, 0.0)
     assert (ends.tokens_per_pass, ends.refused, ends.ms) == (2.0, 4, 5.0)
     assert len(table(results).splitlines()) == 3
+
+
+def test_what_drafters_gave_is_added_up_over_all_gaps() -> None:
+    drafted = drafting([completion("1", "end"), completion("2", "end")])
+    assert drafted == Drafting(2.0, {"mtp": 8, "none": 0}, {"mtp": 6, "none": 0})
+    assert drafting_table(drafted) == "2.00 tokens per pass in all, mtp kept 6 of 8"
+    assert drafting([]).tokens_per_pass == 0

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.gap import MATCH, cuts, needle, settle
+from assistant.gap import MATCH, cuts, needle, unrepeated
 
 code = st.text(st.sampled_from("ab() \n"), max_size=25)
 
@@ -43,53 +41,21 @@ def test_a_needle_is_what_the_suffix_begins_with_but_for_blank_lines(suffix: str
         assert found.rstrip() == found
 
 
-@given(code, code, st.integers(0, 25))
-def test_all_of_the_text_is_tried_first_and_no_cut_is_outside(text: str, suffix: str, closed: int) -> None:
-    assume(closed <= len(text))
-    found = list(cuts(text, suffix, closed))
-    assert found[0] == closed
-    assert all(0 <= cut <= closed for cut in found)
-    first_line = text[:closed].split("\n", 1)[0]
-    assert set(range(1, len(first_line) + 1)) <= set(found), "any beginning of the first line may be kept"
-    ends = {i for i, character in enumerate(text[:closed]) if character == "\n"}
-    assert ends <= set(found), "any number of whole lines may be kept"
+@given(code, code)
+def test_whole_lines_and_any_beginning_of_the_first_may_be_kept(text: str, suffix: str) -> None:
+    found = list(cuts(text, suffix))
+    assert all(0 <= cut <= len(text) for cut in found)
+    first_line = text.split("\n", 1)[0]
+    assert set(range(1, len(first_line) + 1)) <= set(found)
+    assert {i for i, character in enumerate(text) if character == "\n"} <= set(found)
 
 
-@given(code, code, code)
-def test_the_longest_beginning_that_parses_is_kept_up_to_whole_lines(prefix: str, text: str, suffix: str) -> None:
-    asked: list[str] = []
-
-    def parses(candidate: str) -> bool:
-        asked.append(candidate)
-        try:
-            ast.parse(prefix + candidate + suffix)
-        except SyntaxError:
-            return False
-        return True
-
-    kept = settle(text, suffix, None, parses)
-    assert len(asked) == len(set(asked)), "the same text was judged twice"
-    if kept is None:
-        assert not any(parses(text[:i]) for i in cuts(text, suffix, None) if text[:i].strip())
-        return
+@given(code, st.text(st.sampled_from("\n a"), max_size=8))
+def test_line_ends_that_the_suffix_has_are_not_kept_twice(text: str, suffix: str) -> None:
+    """Written again is all from the last line end before the suffix's first line on."""
+    kept = unrepeated(text, suffix)
     assert text.startswith(kept)
-    assert kept.strip(), "nothing to see is not worth inserting"
-    assert parses(kept)
-    if parses(text) and text.strip():
-        assert kept == text
-
-
-def test_a_repeated_suffix_and_a_half_line_are_cut_off() -> None:
-    suffix = "\n\ndef after():\n    pass\n"
-    text = "a\n    b = 1\n    c = (2,"
-
-    def parses(candidate: str) -> bool:
-        try:
-            ast.parse("def f():\n    " + candidate + suffix)
-        except SyntaxError:
-            return False
-        return True
-
-    assert settle(text, suffix, None, parses) == "a\n    b = 1"
-    written = f"x{suffix}"
-    assert settle(written, suffix, written.index(needle(suffix)), parses) == "x\n", "the blank line stays with the text"
+    assert not text[len(kept) :].strip("\n")
+    blank = len(suffix) - len(suffix.lstrip("\n"))
+    ends = len(text) - len(text.rstrip("\n"))
+    assert len(text) - len(kept) == (min(ends, blank - 1) if blank else 0)

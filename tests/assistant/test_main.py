@@ -159,26 +159,33 @@ def test_a_full_or_closed_output_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_ctrl_c_while_a_model_writes(file: Path, tiny: Path) -> None:
-    file.write_text("x = '''<CURSOR>")
-    command = [sys.executable, "-m", "assistant", "complete", str(file), "--in-place", "--model", str(tiny)]
-    options = ["--max-tokens", "900", "--context", "1000"]
+@pytest.mark.parametrize("moment", ["libtorch", "opening", "writing"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_at_any_moment_is_one_line(tmp_path: Path, moment: str, times: int) -> None:
+    """While PyTorch is imported, while weights are read, while a model writes; pressed once and pressed often."""
+    model = write_tiny_gguf(tmp_path, layers=12)
+    (folder := tmp_path / "code").mkdir()
+    (file := folder / "f.py").write_text("x = '''<CURSOR>")
+    (marks := tmp_path / "marks").mkdir()
+    program = ["assistant"] if moment == "libtorch" else ["tests.assistant.watched_process", str(marks)]
+    command = [sys.executable, "-m", *program, "complete", str(file), "--in-place"]
+    options = ["--model", str(model), "--max-tokens", "900", "--context", "1000", "--draft", "none"]
     process = subprocess.Popen(
         [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    while process.poll() is None and not _loads_torch(process.pid):
-        time.sleep(0.05)
-    time.sleep(1.5)
-    os.kill(process.pid, signal.SIGINT)
+    while process.poll() is None and not (_maps(process.pid, moment) or (marks / moment).exists()):
+        time.sleep(0.005)
+    for _ in range(times):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.01)
     out, err = process.communicate()
-    assert (process.returncode, out) == (130, b"")
-    assert err.strip() == b"viable: interrupted"
+    assert (process.returncode, out, err) == (130, b"", b"viable: interrupted\n")
     assert file.read_text() == "x = '''<CURSOR>"
-    assert [path.name for path in file.parent.iterdir()] == ["f.py"]
+    assert [path.name for path in folder.iterdir()] == ["f.py"]
 
 
-def _loads_torch(process: int) -> bool:
+def _maps(process: int, library: str) -> bool:
     try:
-        return "libtorch" in Path(f"/proc/{process}/maps").read_text()
+        return library in Path(f"/proc/{process}/maps").read_text()
     except OSError:
         return False

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from assistant.store.catalogue import DEFAULT
+from assistant.store.shipped import SMALL
 from tests.assistant.store_hub import (
     CONTENT,
     Answer,
@@ -104,12 +105,16 @@ def test_the_list_for_people_and_for_scripts(home: Path, file: Path) -> None:
     assert lines[0].split() == ["NAME", "SIZE", "LICENCE", "STATE", "PATH"]
     assert lines[1].split() == [DEFAULT, "(default)", "491.4", "MB", "Apache-2.0", "absent", "-"]
     assert lines[2].split() == ["small", "1.0", "MB", "Apache-2.0", "ready", str(file)]
-    assert len({line.index(word) for line, word in zip(lines, ("STATE", "absent", "ready"), strict=True)}) == 1
+    assert lines[3].split()[:4] == [SMALL, "30.3", "MB", "Apache-2.0"]
+    assert Path(lines[3].split(maxsplit=7)[7]).is_dir()
+    states = ("STATE", "absent", "ready", "part of Viable")
+    assert len({line.index(word) for line, word in zip(lines, states, strict=True)}) == 1
 
     rows = json.loads(viable_models(home, "list", "--json").stdout)
     assert [(row["name"], row["default"], row["state"], row["path"]) for row in rows] == [
         (DEFAULT, True, "absent", None),
         ("small", False, "ready", str(file)),
+        (SMALL, False, "part of Viable", lines[3].split(maxsplit=7)[7]),
     ]
     assert rows[1]["size"] == SIZE
     assert rows[1]["bytes_on_disk"] > SIZE
@@ -186,7 +191,7 @@ def test_waiting_for_another_pull_can_be_interrupted(home: Path, web: WebServer,
     assert (busy.returncode, busy.stderr) == (1, "viable: another process is at work on small\n")
     second.send_signal(signal.SIGINT)
     _, rest = second.communicate(timeout=20)
-    assert (second.returncode, rest) == (130, "\nviable: interrupted\n")
+    assert (second.returncode, rest) == (130, "viable: interrupted\n")
     assert first.communicate(timeout=30)[0] == f"{file}\n"
     assert (first.returncode, web.sent) == (0, SIZE)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from assistant.beside import Excerpt, Surroundings
 from assistant.completion import Cancel, Completion, Request
 from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
@@ -52,6 +53,22 @@ def problems(gap: Gap, text: str = "") -> int:
     """How broken a file is, by the slow twin."""
     validator = ReferenceValidator()
     return len(validator.problems(validator.start(gap.prefix + text, gap.suffix)))
+
+
+def test_other_files_are_asked_for_where_there_is_room(session: Session) -> None:
+    asked: list[int] = []
+
+    def beside() -> Surroundings:
+        asked.append(1)
+        return Surroundings("shop", "new.py", (Excerpt("shop.py", ("def count(goods): ...",)),))
+
+    gap = Gap("x = ", "\n")
+    plain = session.complete(Request(gap, beside=beside))
+    assert not asked
+    told = session.complete(Request(gap, context_files=100, beside=beside))
+    assert len(asked) == 1
+    assert 20 < told.prompt_tokens - plain.prompt_tokens <= 100
+    assert session.complete(Request(gap)).text == plain.text, "nothing of it stays"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

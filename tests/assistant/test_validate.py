@@ -175,3 +175,16 @@ def test_durations_are_short() -> None:
         "1 h 0 min",
         "2 h 5 min",
     ]
+
+
+def test_the_level_says_whether_compile_is_asked_too(viable: Shell, file: Path) -> None:
+    file.write_bytes(b"def f(a):\n    return a\n\nreturn 1\n")
+    assert viable("validate", file).code == 0
+    strict = viable("validate", "--level", "compile", file)
+    assert (strict.code, strict.out) == (1, f"{file}:4:7: 'return' outside function\n")
+    other = viable("validate", "--level", "compile", "--version", "3.9", stdin=b"break\n")
+    assert (other.code, other.out) == (1, "<stdin>:1:6: 'break' outside loop\n")
+    unseen = viable(
+        "validate", "--level", "compile", stdin=b"def f():\n    nonlocal_ = 1\n    def g():\n        nonlocal x\n"
+    )
+    assert unseen.code == 1 and "no binding for nonlocal 'x' found" in unseen.out, "the compiler has the last word"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +26,8 @@ from model.engine import (
     trusting,
     verified,
 )
-from model.engine.loop import PATIENCE, PREFILL_CHUNK
+from model.engine.contracts import Draft
+from model.engine.loop import PATIENCE
 from tests.engine.toy import Brackets, PerfectDraft, RandomDraft, ToyScorer
 from validators import AcceptAll
 
@@ -131,22 +132,59 @@ def test_stops_where_the_context_is_full() -> None:
     assert run(NoDraft(), Greedy(), (AcceptAll(), None), 3, capacity=3)[:2] == ([], "context")
 
 
-def test_an_interrupt_stops_before_the_next_pass_even_in_the_prompt() -> None:
-    answers: Iterator = iter([None, None, "cancelled"])
+@pytest.mark.parametrize(("asked", "pieces", "followed"), [(0, 0, 0), (1, 1, 0), (2, 1, 1), (3, 2, 1), (4, 2, 2)])
+def test_an_interrupt_stops_before_the_next_pass_even_in_the_prompt(asked: int, pieces: int, followed: int) -> None:
+    """Before each piece of the prompt, and before the drafter follows."""
+    answers: Iterator = iter([*[None] * asked, "cancelled"])
     scorer = ToyScorer(VOCABULARY, 1)
+    proposed: list[int] = []
+
+    class Counting(NoDraft):
+        def propose(self, ids: Sequence[int], width: int) -> Draft:
+            proposed.append(len(ids))
+            return super().propose(ids, width)
+
     (step,) = decode(
         [1] * 2000,
         scorer=scorer,
         validator=AcceptAll(),
         state=None,
-        drafter=NoDraft(),
+        drafter=Counting(),
         order=Greedy(),
         end_ids=(),
         max_tokens=5,
         window=Fixed(2),
         interrupt=lambda: next(answers),
     )
-    assert step.stop == "cancelled" and scorer.computed == 2 * PREFILL_CHUNK
+    assert step.stop == "cancelled"
+    assert (scorer.computed, len(proposed)) == (pieces * scorer.piece, followed)
+
+
+def test_the_drafter_follows_a_long_prompt_piece_by_piece() -> None:
+    asked: list[int] = []
+
+    class Counting(NoDraft):
+        def propose(self, ids: Sequence[int], width: int) -> Draft:
+            asked.append(len(ids))
+            return super().propose(ids, width)
+
+    scorer = ToyScorer(VOCABULARY, 1)
+    next(
+        iter(
+            decode(
+                [1] * 600,
+                scorer=scorer,
+                validator=AcceptAll(),
+                state=None,
+                drafter=Counting(),
+                order=Greedy(),
+                end_ids=(),
+                max_tokens=5,
+                window=Fixed(2),
+            )
+        )
+    )
+    assert asked == [scorer.piece + 1, 2 * scorer.piece + 1, 600, 600]
 
 
 def test_nothing_viable_is_a_dead_end_and_counts_every_refusal() -> None:

@@ -54,6 +54,9 @@ def slow_twin(ids: Sequence[int], width: int, depth: int) -> tuple[int, ...]:
     for k in range(min(width, depth)):
         state = modules.advance(k, state, [*ids, *drafted][k + 1 : len(ids) + k], 0)
         drafted.append(modules.best(k, state[-1]))
+    while len(drafted) < width:  # the last module goes on, one place further each time, from its own state
+        state = modules.advance(depth - 1, state[-1:], drafted[-1:], len(ids) - 1 + len(drafted) - depth)
+        drafted.append(modules.best(depth - 1, state[-1]))
     return tuple(drafted)
 
 
@@ -61,13 +64,13 @@ def slow_twin(ids: Sequence[int], width: int, depth: int) -> tuple[int, ...]:
     st.lists(
         st.tuples(st.integers(0, 6), st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=4)), max_size=8
     ),
-    st.integers(1, 3),
+    st.integers(1, 6),
     st.integers(1, 3),
 )
 @settings(deadline=None, max_examples=80)
 def test_cached_rows_equal_rows_from_scratch(edits: list[tuple[int, list[int]]], width: int, depth: int) -> None:
     scored = Scored()
-    drafter = MTPDraft(Summing(depth), scored, 64)
+    drafter = MTPDraft(Summing(depth), scored, 64, longest=6)
     ids = [1, 2, 3]
     for back, new in edits:
         ids = ids[: max(len(ids) - back, 1)] + new
@@ -85,6 +88,28 @@ def test_only_new_rows_are_computed() -> None:
     assert modules.computed == 39 + 39
     drafter.propose([*ids, 40 % VOCABULARY, 41 % VOCABULARY], 2)
     assert modules.computed == 39 + 39 + 2 + 3
+
+
+def test_rows_can_be_computed_while_the_prompt_is_read() -> None:
+    scored, modules = Scored(), Summing(2)
+    drafter = MTPDraft(modules, scored, 64)
+    ids = [token % VOCABULARY for token in range(40)]
+    scored.hidden[:39] = hidden_of(ids[:39])
+    for end in (17, 18, 40):
+        assert drafter.propose(ids[:end], 0).ids == ()
+    assert modules.computed == 39 + 38
+    assert drafter.propose(ids, 2).ids == slow_twin(ids, 2, 2)
+    assert modules.computed == 39 + 39
+
+
+def test_no_more_is_drafted_than_allowed_by_default_a_token_for_each_depth() -> None:
+    scored = Scored()
+    scored.hidden[:50] = hidden_of([token % VOCABULARY for token in range(50)])
+    ids = [token % VOCABULARY for token in range(40)]
+    for longest, expected in ((None, 2), (1, 1), (5, 5)):
+        modules = Summing(2)
+        assert len(MTPDraft(modules, scored, 64, longest).propose(ids, 9).ids) == expected
+        assert modules.computed == min(expected, 2) * 39 + max(expected - 2, 0)
 
 
 def test_nothing_is_proposed_before_a_token_is_cached_or_where_none_is_wanted() -> None:

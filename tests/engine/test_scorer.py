@@ -31,6 +31,17 @@ def test_a_block_ranks_what_its_tokens_rank_one_by_one(decoder: model.Decoder) -
     assert (singly.passes, list(singly.ids)) == (len(IDS), IDS)
 
 
+def test_logits_that_nobody_reads_are_not_computed(decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    head = decoder.head
+    monkeypatch.setattr(decoder, "head", lambda hidden: (computed.append(len(hidden)), head(hidden))[1])
+    rows = CachedScorer(decoder, 32).extend(IDS, Greedy())
+    assert computed == []
+    for row, expected in ((0, [4]), (1, [4]), (3, [4]), (4, [4, 4]), (7, [4, 4])):
+        next(iter(rows[row]))
+        assert computed == expected
+
+
 def test_what_was_truncated_leaves_no_trace(decoder: model.Decoder) -> None:
     scorer = CachedScorer(decoder, 32)
     best(scorer, [*IDS[:3], 200, 201])

@@ -18,6 +18,7 @@ class ToyScorer:
         self.vocabulary = vocabulary
         self.seed = seed
         self.capacity = capacity
+        self.piece = 256
         self.ids: list[int] = []
         self.passes = 0
         self.computed = 0

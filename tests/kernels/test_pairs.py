@@ -20,6 +20,8 @@ BOUNDS = {
     ("int8_linear", "stream"): 4e-3,
     ("int4_linear", "aten"): 4e-3,
     ("int4_linear", "stream"): 4e-3,
+    ("expert_linear", "loop"): 1e-6,
+    ("expert_linear", "grouped"): 1e-6,
 }
 ROWS = (1, 2, 3, 17, 63, 64, 65, 1000)
 
@@ -56,6 +58,15 @@ def run(op: str, x: Tensor, out: int = 48) -> Tensor:
         codes = torch.randint(0, 16, (out, columns), generator=random, dtype=torch.uint8)
         factors = torch.rand(2, out, columns // 32, generator=random).bfloat16()
         return kernels.int4_linear(x, kernels.pack_int4(codes, *factors), bias)
+    if op == "expert_linear":
+        x = x.float() if x.dtype == torch.float64 else x  # it is for at most fp32
+        rows = x.reshape(-1, columns)
+        # Uneven runs, an empty one, and for more than one row some behind the last.
+        ends = torch.tensor([len(rows) // 3, len(rows) // 3, len(rows) - (len(rows) > 1)], dtype=torch.int32)
+        weight = torch.randn(3, out, columns, generator=random).to(x.dtype)
+        y = kernels.expert_linear(rows, weight, ends)
+        y[int(ends[-1]) :] = 0  # undefined
+        return y.view(*x.shape[:-1], out)
     raise AssertionError(f"no case for {op}: add one")
 
 
@@ -97,6 +108,17 @@ def test_a_row_does_not_depend_on_its_neighbours(name: str, rows: int) -> None:
     assert error(together, alone) <= bound
 
 
+@pytest.mark.parametrize("rows", (3, 40))
+@pytest.mark.parametrize("columns", (24, 71, 72, 88))
+@pytest.mark.parametrize("name", [name for op, name in cases() if op == "int8_linear"])
+def test_columns_that_fill_no_vector(name: str, columns: int, rows: int) -> None:
+    x = inputs(rows, columns)
+    with backend.use(backend.REFERENCE):
+        expected = run("int8_linear", x)
+    with backend.use(name):
+        assert error(run("int8_linear", x), expected) <= BOUNDS["int8_linear", name]
+
+
 @pytest.mark.parametrize("name", [name for op, name in cases() if op == "int8_linear"])
 def test_rows_of_zeros_and_of_huge_numbers(name: str) -> None:
     x = torch.zeros(3, 64)
@@ -118,6 +140,10 @@ def test_a_backend_that_is_not_there_is_an_error() -> None:
         (lambda: kernels.rms_norm(torch.ones(2, 3), torch.ones(4), 1e-6), "rows of 3"),
         (lambda: kernels.pack_int8(torch.ones(4, 4), torch.ones(4)), "torch.float32"),
         (lambda: kernels.pack_int8(torch.ones(4, 4, dtype=torch.int8), torch.ones(3)), "3 scales for 4 rows"),
+        (
+            lambda: kernels.expert_linear(torch.ones(2, 4), torch.ones(3, 5, 4), torch.ones(2, dtype=torch.int32)),
+            "with 2 ends",
+        ),
         (
             lambda: kernels.int8_linear(
                 torch.ones(1, 5), kernels.pack_int8(torch.ones(4, 4, dtype=torch.int8), torch.ones(4))

@@ -2,7 +2,8 @@
 
 It writes what the file itself asks for, a few characters a pass: the last line left of the gap that reads
 `#> "text"` holds the text as JSON, with `#> ["first", "second", …]` for the samples of a request. Without such a line
-it writes `DEFAULT`. FAKE_PASS_MS is how long a pass takes, FAKE_LOAD_MS how long loading does.
+it writes `DEFAULT`; "beside" has it write what it is told of other files. FAKE_PASS_MS is how long a pass takes.
+Loading ends no sooner than there is a file of the name FAKE_LOAD_UNTIL.
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ class FakeSession:
     def __init__(self, pass_ms: float = 0.0) -> None:
         self.pass_ms = pass_ms
         self.requests: list[Request] = []
+        self.passes = 0
         self.busy = threading.Event()
         """Set while a request is served."""
 
     def stream(self, request: Request, interrupt: Halt) -> Iterator[FakeChunk]:
         self.requests.append(request)
         wanted = script(request)
+        if wanted == "beside":
+            around = request.beside()
+            wanted = f"# {json.dumps([around.path, [list(e.parts) for e in around.excerpts]])}"
         if wanted == "fault":
             raise RuntimeError("the fake session was asked to fail")
         self.busy.set()
@@ -60,6 +65,7 @@ class FakeSession:
                     while text and refusal(request.gap.filled(text)) is not None:
                         text = text[:-1]
                     break
+                self.passes += 1
                 time.sleep(self.pass_ms / 1000)
                 text += (piece := wanted[len(text) : len(text) + PER_PASS])
                 yield FakeChunk(piece)
@@ -100,11 +106,14 @@ def script(request: Request) -> str:
 
 
 def opener(options: Options, folder: Path, report: Report) -> FakeSession:
-    """Opens a session as slowly, or as badly, as the environment says; the meter runs while it does."""
+    """Opens a session as late, or as badly, as the environment says; the meter runs while it does."""
+    gate = os.environ.get("FAKE_LOAD_UNTIL", "")
     with EditorReporter(report).meter("fake.gguf", 2000) as meter:
-        for position in (0, 5, 1000, 1001, 2000):
+        for position in (0, 5, 1000, 1001):
             meter.at(position)
-            time.sleep(float(os.environ.get("FAKE_LOAD_MS", "0")) / 5000)
+        while gate and not os.path.exists(gate):
+            time.sleep(0.01)
+        meter.at(2000)
     if options.model == "missing":
         raise ViableError("no such model: missing")
     print("a library that writes to stdout must not reach the client", flush=True)

@@ -17,7 +17,7 @@ from tests.tiny import write_tiny_gguf
 def test_a_small_run_ends_in_a_line_of_json(tmp_path: Path) -> None:
     model = str(write_tiny_gguf(tmp_path))
     sizes = ["--requests", "3", "--positions", "3", "--rounds", "2", "--context", "256"]
-    parts = ["--part", "typing", "--part", "memory", "--part", "validity"]
+    parts = ["--part", "typing", "--part", "memory", "--part", "validity", "--part", "repl"]
     result = CliRunner().invoke(command, ["--model", model, *sizes, *parts], catch_exceptions=False)
     assert result.exit_code == 0
     record = json.loads(result.output.splitlines()[-1])
@@ -26,6 +26,7 @@ def test_a_small_run_ends_in_a_line_of_json(tmp_path: Path) -> None:
     assert figures["memory growth over 3 requests"]["goal"] == 50
     for each in ("whole", "a line", "a word"):
         assert figures[f"parses after accepting {each}"].get("median", 100) == 100
+    assert 0 < figures["REPL: start to prompt"]["median"] < 60
     assert len(result.output.splitlines()) == 2 + len(figures)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,34 @@ def test_the_workspaces_configuration_is_asked_for() -> None:
         assert asked == {"items": [{"section": "viable"}]}
         client.note("window/workDoneProgress/create")  # loading begins when the answer is in
         assert client.texts(uri, 1, 0, invoked=True) == ["x = 1", "x = 2"]
+        assert client.close() == 0
+
+
+def test_a_configuration_that_comes_at_the_start_is_loaded_once(tmp_path: Path) -> None:
+    with fake_server(FAKE_LOAD_UNTIL=str(tmp_path / "loaded")) as client:
+        client.initialize(capabilities={"workspace": {"configuration": True}})
+        # As VS Code does: before the server has asked for it.
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"context": 512}}})
+        assert client.stats()["state"] == "loading"
+        (tmp_path / "loaded").touch()
+        client.until(lambda stats: stats["state"] == "ready")
+        bars = [note for note in client.notes if note["method"] == "window/workDoneProgress/create"]
+        assert [bar["params"]["token"] for bar in bars] == ["viable/load/1"]
+        assert client.close() == 0
+
+
+def test_the_bar_of_a_load_that_is_given_up_ends(tmp_path: Path) -> None:
+    with fake_server(FAKE_LOAD_UNTIL=str(tmp_path / "loaded")) as client:
+        client.initialize()
+        client.note("window/workDoneProgress/create")
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {"context": 512}}})
+        assert client.stats()["state"] == "loading"
+        (tmp_path / "loaded").touch()
+        ended = set()
+        while ended != {"viable/load/1", "viable/load/2"}:
+            progress = client.note("$/progress")["params"]
+            if progress["value"]["kind"] == "end":
+                ended.add(progress["token"])
         assert client.close() == 0
 
 

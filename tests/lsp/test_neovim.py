@@ -77,6 +77,42 @@ def test_a_word_and_a_line_at_a_time_leave_a_file_that_parses(editor: Neovim) ->
         ast.parse("\n".join(editor.lines))
 
 
+def test_a_key_counts_though_the_same_text_is_suggested_once_more_meanwhile(editor: Neovim) -> None:
+    ask(editor, "a = call(1, 2)")
+    editor.type("<M-\\>")
+    editor.until(GHOST, "a = call(1, 2)")
+    # Both questions are under way at once; the suggestion's answer comes first.
+    editor.lua("require('viable.ghost').request(true) and require('viable.ghost').accept_line()")
+    editor.until(GHOST, None)
+    assert editor.lines[1:] == ["a = call(1, 2)"]
+
+
+def test_keys_in_quick_succession_count_one_by_one(editor: Neovim) -> None:
+    ask(editor, "a = call(1, 2)\nb = 3")
+    editor.type("<M-\\>")
+    editor.until(GHOST, "a = call(1, 2)\nb = 3")
+    # Pressed before the server has said how far the first one goes.
+    editor.lua(
+        "vim.iter({'word', 'word', 'line', 'line'}):map(function(kind) "
+        "return require('viable.ghost')['accept_' .. kind]() end):totable()"
+    )
+    editor.until(GHOST, None)
+    assert editor.lines[1:] == ["a = call(1, 2)", "b = 3"]
+
+
+def test_the_suggestion_follows_while_the_editors_menu_is_open(editor: Neovim) -> None:
+    ask(editor, "al_one = 12")
+    editor.type("tot<M-\\>")
+    editor.until(GHOST, "al_one = 12")
+    editor.lua("vim.fn.complete(1, {'total', 'total_one', 'total_two'})")
+    editor.type("<C-e>al")
+    editor.until(GHOST, "_one = 12")
+    editor.lua("vim.schedule(function() vim.fn.complete(1, {'total', 'total_one', 'total_two'}) end)")
+    editor.until("vim.fn.pumvisible()", 1)
+    editor.type("_")
+    editor.until(GHOST, "one = 12")
+
+
 def test_typing_on_keeps_the_suggestion_without_asking_again(editor: Neovim) -> None:
     ask(editor, "total = 12")
     editor.type("<M-\\>")
@@ -127,5 +163,5 @@ def test_a_newer_request_cancels_the_older(tmp_path: Path) -> None:
         editor.until(f"({STATS}.writing or 0) > 0", True)
         editor.type("<Esc>")
         editor.until(f"{STATS}.stopped", 1)
-        assert editor.lua(f"{STATS}.writing") == 0
+        editor.until(f"{STATS}.writing", 0)
         assert editor.lines == [f"#> {long}", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from pathlib import Path
 
 import pytest
 
@@ -43,13 +44,16 @@ def test_columns_count_in_the_units_agreed_on(encoding: str, column: int) -> Non
         assert client.close() == 0
 
 
-def test_initialize_is_answered_before_the_model_is_there_and_requests_wait_for_it() -> None:
-    with fake_server(FAKE_LOAD_MS="400") as client:
+def test_initialize_is_answered_before_the_model_is_there_and_requests_wait_for_it(tmp_path: Path) -> None:
+    loaded = tmp_path / "loaded"
+    with fake_server(FAKE_LOAD_UNTIL=str(loaded)) as client:
         client.initialize()
+        assert client.note("window/workDoneProgress/create")["params"]["token"] == "viable/load/1"
         assert client.stats()["state"] == "loading"
         uri = client.open(asking("x = 1"))
-        assert client.texts(uri, 1, 0) == ["x = 1"]
-        assert client.note("window/workDoneProgress/create")["params"]["token"] == "viable/load/1"
+        number = client.inline(uri, 1, 0)
+        loaded.touch()
+        assert [item["insertText"] for item in client.answer(number)["result"]["items"]] == ["x = 1"]
         values = [client.note("$/progress")["params"]["value"]]
         while values[-1]["kind"] != "end":
             values.append(client.note("$/progress")["params"]["value"])

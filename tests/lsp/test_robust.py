@@ -16,6 +16,9 @@ from tests.lsp.client import PYTHON, ROOT, Client, fake_server, insertion, serve
 
 pytestmark = pytest.mark.e2e
 
+WAIT = 60.0
+"""Seconds after which a process that should have ended hangs."""
+
 
 def framed(body: bytes) -> bytes:
     return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -92,12 +95,12 @@ def test_exit_without_shutdown_is_a_failure_and_the_end_of_the_stream_is_one_too
     with fake_server() as client:
         client.initialize()
         client.notify("exit")
-        assert client.process.wait(5) == 1
-    with fake_server(FAKE_LOAD_MS="60000") as client:  # and loading does not hold it back
+        assert client.process.wait(WAIT) == 1
+    with fake_server(FAKE_LOAD_UNTIL="never") as client:  # and loading does not hold it back
         client.initialize()
         assert client.process.stdin
         client.process.stdin.close()
-        assert client.process.wait(5) == 1
+        assert client.process.wait(WAIT) == 1
 
 
 def test_a_killed_client_leaves_no_server(tmp_path: object) -> None:
@@ -123,7 +126,7 @@ def test_a_killed_client_leaves_no_server(tmp_path: object) -> None:
     editor.kill()
     editor.wait()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT
         while alive(served):
             assert time.monotonic() < deadline, "the server outlived its client"
             time.sleep(0.05)
@@ -143,6 +146,13 @@ def alive(process_id: int) -> bool:
         return False
 
 
+def processor_seconds(client: Client) -> float:
+    """What the server has computed for: whatever else the machine does, it does not count."""
+    with open(f"/proc/{client.process.pid}/stat") as stat:
+        user, system = stat.read().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_second_server_is_independent_of_the_first(client: Client) -> None:
     with fake_server() as second:
         second.initialize()
@@ -158,11 +168,12 @@ def test_a_file_of_a_megabyte_is_edited_and_completed(client: Client) -> None:
     text = "".join(f"name_{i} = [{i}, {i}]\n" for i in range(40_000))
     assert len(text) > 1_000_000
     uri = client.open(text + '#> "last = 1"\n', "large.py")
-    begin = time.monotonic()
+    client.stats()
+    begin = processor_seconds(client)
     for i in range(100):
         client.edit(uri, insertion(20_000 + i, 0, "\n"))
     client.stats()
-    assert time.monotonic() - begin < 2.0
+    assert processor_seconds(client) - begin < 2.0
     assert client.texts(uri, 40_101, 0) == ["last = 1"]
     client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
 
@@ -170,13 +181,14 @@ def test_a_file_of_a_megabyte_is_edited_and_completed(client: Client) -> None:
 def test_a_thousand_edits_are_followed_to_the_letter(client: Client) -> None:
     uri = client.open('#> "x = 1"\n', "fast.py")
     typed = "# " + "abc " * 249 + "\n"
-    begin = time.monotonic()
+    client.stats()
+    begin = processor_seconds(client)
     for column, character in enumerate(typed):
         client.edit(uri, insertion(1, column, character))
         if column % 100 == 0:
             client.inline(uri, 1, column + 1)
     assert client.texts(uri, 2, 0) == ["x = 1"]
-    assert time.monotonic() - begin < 1.0
+    assert processor_seconds(client) - begin < 1.0
 
 
 def test_a_file_that_is_closed_while_it_is_completed() -> None:

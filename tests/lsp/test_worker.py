@@ -63,9 +63,11 @@ async def test_a_cancelled_caller_stops_the_decoder(worker: Worker, session: Fak
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    passes = session.passes
     assert worker.idle
     assert await worker.fill(wanted("b = 1")) == ("b = 1",)
     assert worker.tally.stopped == 1
+    assert session.passes <= passes + 1 + 2, "one that had begun, and those for the new text"
 
 
 async def test_what_was_written_is_handed_over_before_anybody_who_waits_goes_on(worker: Worker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 import model
 from assistant.bench import decode_cpu
 from assistant.bench.corpus import Source
+from assistant.bench.processes import peak_of
+from assistant.errors import ViableError
 from tests.tiny import write_tiny_gguf
 
 
@@ -43,3 +46,15 @@ def test_it_measures_and_ends_in_a_line_of_json(tmp_path: Path) -> None:
     assert ours["tokens_per_second"] == pytest.approx(1000 / ours["ms_1_row"])
     assert ours["rows_3_over_1"] == pytest.approx(ours["ms_3_rows"] / ours["ms_1_row"])
     assert ours["mb_peak"] > 50
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
+def test_the_memory_of_a_command_is_its_own() -> None:
+    """Linux lets a child begin with what its parent has held; here that is more than the command takes."""
+    held = b"\1" * 400_000_000
+    idle = peak_of([sys.executable, "-S", "-c", "print('not a figure')"])
+    busy = peak_of([sys.executable, "-S", "-c", "x = b'1' * 150_000_000"])
+    assert len(held) / 1e6 > 250 > busy > 150 > 60 > idle > 3
+    with pytest.raises(ViableError, match="no such option"):
+        peak_of([sys.executable, "-S", "-c", "raise SystemExit('no such option')"])

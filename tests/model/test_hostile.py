@@ -181,8 +181,9 @@ def test_tensors_that_do_not_fit(tmp_path: Path, change: Callable[[dict[str, tor
         ({"num_key_value_heads": 3}, "4 query heads cannot be shared"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
-        ({"use_sliding_window": True}, "no attention is called 'swa'"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rotary scaling 'yarn'"),
+        ({"use_sliding_window": True, "max_window_layers": 1}, "a sliding window in the layers from 1 on"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, "rotary scaling 'dynamic'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "original_max_position_embeddings is missing"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 0.0}}, "low_freq_factor is missing"),
     ],
 )

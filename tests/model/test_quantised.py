@@ -94,5 +94,4 @@ def test_a_block_scores_as_its_tokens_one_by_one(tmp_path: Path, count: int) -> 
     block = decoder.head(decoder.hidden(IDS[:, 40 : 40 + count], cache))
     cache.truncate(40)
     single = torch.cat([decoder.head(decoder.hidden(IDS[:, i : i + 1], cache)) for i in range(40, 40 + count)], 1)
-    assert relative_rms(block, single) <= 5e-3
-    assert torch.equal(block.argmax(-1), single.argmax(-1))
+    assert torch.equal(block, single)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 import time
@@ -106,13 +107,14 @@ def counting() -> Callable[[str], str]:
 
 
 def main() -> None:
-    """`python -m tests.repl.fake ANSWER PAUSE LOADING HISTORY`."""
-    answer, pause, loading, history = sys.argv[1:]
+    """`python -m tests.repl.fake ANSWER PAUSE HISTORY [LOADED]`: loading ends when there is a file LOADED."""
+    answer, pause, history, *gates = sys.argv[1:]
     reply = Path(answer).read_text(encoding="utf-8") if answer != "counting" else None
     count = counting()
 
     def opener(settings: Settings) -> FakeSession:
-        time.sleep(float(loading))
+        while not all(map(os.path.exists, gates)):
+            time.sleep(0.01)
         return FakeSession((lambda before: reply) if reply is not None else count, pause=float(pause))
 
     Shell(Settings(), Options(ghost=False), opener=opener, fault=no_fault, history=Path(history)).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -81,6 +82,14 @@ class Terminal:
 Start = Callable[[str], Terminal]
 
 
+def wait_for(path: Path) -> None:
+    """Wait until there is a file."""
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts commands on terminals; VIABLE_HOME is a folder of the test's own."""
@@ -105,13 +114,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         terminal.close()
 
 
-def fake(tmp_path: Path, answer: str, *, pause: float = 0.0, loading: float = 0.0) -> str:
-    """The command of a REPL with a session that writes `answer`, or counts."""
+def fake(tmp_path: Path, answer: str, *, pause: float = 0.0, loaded: Path | None = None) -> str:
+    """The command of a REPL with a session that writes `answer`, or counts; opened when there is a file `loaded`."""
     path = tmp_path / "answer.py"
     path.write_text(answer, encoding="utf-8")
     source = "counting" if answer == "counting" else str(path)
     python = shlex.quote(sys.executable)
-    return f"{python} -m tests.repl.fake {source} {pause} {loading} {tmp_path}/history"
+    return f"{python} -m tests.repl.fake {source} {pause} {tmp_path}/history {loaded or ''}"
 
 
 def test_a_session(start: Start, tmp_path: Path) -> None:
@@ -161,12 +170,16 @@ def test_ctrl_c_stops_and_keeps(start: Start, tmp_path: Path) -> None:
 def test_ctrl_c_ends_a_program_that_runs(start: Start, tmp_path: Path) -> None:
     terminal = start(fake(tmp_path, ""))
     terminal.until("✓ parses")
-    terminal.type("while True: pass")
+    begun = tmp_path / "begun"
+    terminal.type(f"open({str(begun)!r}, 'w')")
     terminal.keys("Enter")
     terminal.until("nothing to add")
+    terminal.type("while True: pass")
+    terminal.keys("Enter")
+    terminal.until(lambda screen: screen.count("nothing to add") == 2)
     terminal.type("/run")
     terminal.keys("Enter")
-    time.sleep(0.5)
+    wait_for(begun)
     terminal.keys("C-c")
     terminal.until("stopped")
     terminal.type("/quit")
@@ -181,21 +194,63 @@ def test_what_is_typed_while_it_writes_waits(start: Start, tmp_path: Path) -> No
     terminal.keys("Enter")
     terminal.until("if n")
     terminal.type("ahead = 1")
-    screen = terminal.until("tokens/s")
-    assert "return all(n % d for d in range(2, n))\n› ahead = 1\n" in screen
+    terminal.until("return all(n % d for d in range(2, n))\n› ahead = 1\n")
+
+
+def test_what_is_typed_while_a_program_runs_waits(start: Start, tmp_path: Path) -> None:
+    """Enter included, which a terminal in its usual mode would pass on as another key; nothing is shown twice."""
+    terminal = start(fake(tmp_path, ""))
+    terminal.until("✓ parses")
+    begun, typed = tmp_path / "begun", tmp_path / "typed"
+    program = tmp_path / "waits.py"
+    program.write_text(
+        f"import os, time\nopen({str(begun)!r}, 'w')\nwhile not os.path.exists({str(typed)!r}):\n    time.sleep(0.01)\n"
+    )
+    terminal.type(f"/load {program}")
+    terminal.keys("Enter")
+    terminal.until("loaded")
+    terminal.keys("Enter")
+    terminal.until("nothing to add")
+    terminal.type("/run")
+    terminal.keys("Enter")
+    wait_for(begun)
+    terminal.type("/stats")
+    terminal.keys("Enter")
+    typed.touch()
+    screen = terminal.until(lambda screen: "exit code 0" in screen and "1 with a valid program" in screen)
+    assert screen.count("/stats") == 1
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
+
+
+def test_an_editor_has_the_terminal_as_it_was(start: Start, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nstty -a > " + shlex.quote(str(tmp_path / "stty")) + "\n")
+    editor.chmod(0o755)
+    terminal = start(f"env EDITOR={editor} VISUAL={editor} {fake(tmp_path, '')}")
+    terminal.until("✓ parses")
+    terminal.type("/edit")
+    terminal.keys("Enter")
+    terminal.until("nothing changed")
+    modes = (tmp_path / "stty").read_text().replace(";", " ").split()
+    assert {"icrnl", "icanon", "echo"} <= set(modes)
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
 
 
 def test_typing_while_the_model_loads(start: Start, tmp_path: Path) -> None:
-    terminal = start(fake(tmp_path, BODY, loading=1.5))
+    loaded = tmp_path / "loaded"
+    terminal = start(fake(tmp_path, BODY, loaded=loaded))
     terminal.until("loading")
     terminal.type("def is_prime(n):")
     terminal.keys("Enter")
     terminal.until("loading the model")
+    loaded.touch()
     terminal.until("│     return all(")
 
 
 def test_ctrl_c_while_the_model_loads_keeps_what_was_typed(start: Start, tmp_path: Path) -> None:
-    terminal = start(fake(tmp_path, BODY, loading=20))
+    terminal = start(fake(tmp_path, BODY, loaded=tmp_path / "never"))
     terminal.until("loading")
     terminal.type("x = 1")
     terminal.keys("Enter")
@@ -227,6 +282,17 @@ def test_a_paste_is_one_input(start: Start, tmp_path: Path) -> None:
     terminal.until("nothing to add")
 
 
+def test_a_terminal_of_five_short_lines(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, BODY))
+    terminal.until("✓ parses")
+    terminal._tmux("resize-window", "-x", "20", "-y", "5")
+    terminal.type("def is_prime(n):")
+    terminal.until("› def is_prime(n):\n")
+    terminal.keys("Enter")
+    screen = terminal.until(lambda screen: "›\n" in screen and "too small" not in screen)
+    assert "  ge(2, n))\n" in screen or "  e(2, n))\n" in screen
+
+
 def test_the_tiny_model_on_a_terminal(start: Start, tmp_path: Path) -> None:
     """Whatever a random model writes, the program parses and the REPL goes on."""
     model = write_tiny_gguf(tmp_path)
@@ -238,6 +304,34 @@ def test_the_tiny_model_on_a_terminal(start: Start, tmp_path: Path) -> None:
     terminal.keys("C-c", "C-d")
     assert terminal.exit_code() == 0
     assert "x = 1" in (tmp_path / "home" / "repl_history").read_text()
+
+
+def test_units_on_a_terminal(start: Start, tmp_path: Path) -> None:
+    """The model writes one line, then one expression; /stats says by drafter what it took."""
+    model = write_tiny_gguf(tmp_path)
+    terminal = start(f"{shlex.quote(sys.executable)} -m assistant repl --model {model} --max-tokens 60 --no-ghost")
+    terminal.until("tiny · cpu")
+    terminal.type("/unit line")
+    terminal.keys("Enter")
+    terminal.until(lambda screen: re.search(r"unit +line", screen) is not None)
+    terminal.type("x =")
+    terminal.keys("Enter")
+    terminal.until(lambda screen: "tokens/s" in screen and "✓ parses" in screen)
+    terminal.type("/unit expression")
+    terminal.keys("Enter")
+    terminal.type("y =")
+    terminal.keys("Enter")
+    terminal.until("› y =")
+    terminal.type("/stats")
+    terminal.keys("Enter")
+    terminal.until(lambda screen: "2, 2 with a valid program" in screen and re.search(r"  \w+ +\d+ passes", screen))
+    terminal.type(f"/save {tmp_path}/made.py")
+    terminal.keys("Enter")
+    terminal.until("saved")
+    terminal.keys("C-d")
+    assert terminal.exit_code() == 0
+    written = ast.parse((tmp_path / "made.py").read_text())
+    assert [type(statement) for statement in written.body] == [ast.Assign, ast.Assign]
 
 
 def test_leaving_while_torch_is_imported(start: Start, tmp_path: Path) -> None:
@@ -307,7 +401,9 @@ def test_without_a_command_it_is_the_repl() -> None:
 def test_piped_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "assistant", "repl", "--model", str(write_tiny_gguf(tmp_path))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
-        time.sleep(1.0)
+        assert process.stdin is not None
+        process.stdin.write(b"x = 1\n" * 100_000)  # more than a pipe holds: it is being read
+        process.stdin.flush()
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert process.stderr is not None

@@ -76,11 +76,10 @@ async def test_a_keystroke_stops_the_model_at_once() -> None:
     task = asyncio.create_task(suggestion(suggest, "x ="))
     while not session.steps:
         await asyncio.sleep(0.005)
-    begin = time.perf_counter()
     suggest.cancel()
+    steps = session.steps
     await task
-    assert time.perf_counter() - begin < 0.2, "one pass of the model, and the machine's own delays"
-    assert session.steps < 24
+    assert session.steps <= steps + 1, "one pass may have begun"
 
 
 async def test_fast_typing_asks_no_model() -> None:

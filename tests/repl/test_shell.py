@@ -166,7 +166,7 @@ def test_names_commands_and_their_arguments_are_completed(tmp_path: Path) -> Non
         assert completions(shell, "local_name = 1\nloc") == ["local_name", "locals"]
         assert completions(shell, "thing.pri") == [], "nothing is known of attributes"
         assert completions(shell, "accum", asked=False) == [], "the model suggests while one types"
-        assert completions(shell, "/un", asked=False) == ["/undo"]
+        assert completions(shell, "/un", asked=False) == ["/undo", "/unit"]
         assert completions(shell, "/set temp") == ["temperature"]
         assert completions(shell, "/set ghost o") == ["on", "off"]
         assert completions(shell, "/set theme mono") == completions(shell, "/theme mono") == ["monokai"]
@@ -256,11 +256,20 @@ def test_commands_say_what_is_wrong_in_a_line() -> None:
             ("/set colour", "unknown setting"),
             ("/set temperature hot", "temperature: expected"),
             ("/set temperature -1", "at least 0"),
+            ("/unit word", "unit must be one of"),
             ("/set stop never", "stop: invalid"),
             ("/theme nonesuch", "unknown theme"),
         ):
             assert said in b.type(command, ENTER).lower(), command
         assert b.text == ""
+
+
+def test_a_command_may_stand_behind_the_indentation_that_is_offered() -> None:
+    with bench(lambda before: "") as b:
+        said = b.type("for i in range(3):", ENTER, "/stats", ENTER, "print(i)", ENTER)
+        assert "with a valid program" in said
+        assert b.text == "for i in range(3):\n    print(i)\n", "what was offered still is, after the command"
+        assert completions(b.shell, "    /un", asked=False) == ["/undo", "/unit"]
 
 
 def test_every_command_is_listed_and_does_something() -> None:
@@ -269,7 +278,7 @@ def test_every_command_is_listed_and_does_something() -> None:
         for name, command in COMMANDS.items():
             assert name in shown
             assert command.help in shown
-        for name in ("/show", "/stats", "/set", "/model", "/theme", "/copy", "/clear"):
+        for name in ("/show", "/stats", "/set", "/model", "/theme", "/unit", "/copy", "/clear"):
             assert len(b.type(name, ENTER)) > len(b.type("")), name
 
 
@@ -278,6 +287,12 @@ def test_settings_reach_the_request() -> None:
         b.type("/set temperature 0.4", ENTER, "/set max_tokens=17", ENTER, "x = 1", ENTER)
         request = b.sessions[0].requests[0]
         assert (request.temperature, request.max_tokens) == (0.4, 17)
+        b.type("/unit block", ENTER, "/set accept syntax", ENTER, "y = 1", ENTER)
+        request = b.sessions[0].requests[1]
+        assert (request.unit, request.accept) == ("block", "syntax")
+        assert "none" in b.type("/unit none", ENTER, "/unit", ENTER)
+        b.type("z = 1", ENTER, "/regen", ENTER)
+        assert [request.unit for request in b.sessions[0].requests[2:]] == ["none", "none"]
         assert len(b.sessions) == 1, "the session was kept"
 
 

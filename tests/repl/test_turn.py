@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assistant.completion import Cancel, Request
+import msgspec
+import pytest
+from prompt_toolkit.utils import get_cwidth
+
+from assistant.completion import Cancel, Drafted, Request
 from assistant.document import Gap
-from assistant.repl.notes import Totals, after_turn, trace
+from assistant.repl.notes import Totals, after_turn, trace, trace_head, trace_width
 from assistant.repl.turn import Block, Turn, take_turn
 from tests.repl.fake import FakeSession, pieces
 
@@ -21,6 +25,7 @@ def turn(
     whole_unit: bool = True,
     after: int | None = None,
     stop: str = "end",
+    unit: str | None = None,
 ) -> tuple[Turn, str, FakeSession]:
     """The turn, what was shown, and the session. `after` pieces it is cancelled."""
     session = FakeSession(lambda _: answer, stop=stop)
@@ -32,7 +37,7 @@ def turn(
         if len(shown) == after:
             cancel.set()
 
-    result = take_turn(session, before, Request(Gap(before, "")), cancel, show, whole_unit=whole_unit)
+    result = take_turn(session, before, Request(Gap(before, ""), unit=unit), cancel, show, whole_unit=whole_unit)
     return result, "".join(shown), session
 
 
@@ -54,6 +59,14 @@ def test_it_ends_where_the_model_does() -> None:
     assert result.cut == ""
     assert session.steps == len(pieces(BODY + MORE))
     assert after_turn(result) == []
+
+
+def test_a_unit_that_is_named_is_the_sessions_to_end() -> None:
+    result, _, _ = turn("1", "x = ", stop="unit", unit="line")
+    assert (result.completion.text, result.completion.finish_reason) == ("1\n", "unit"), "what comes next is a line"
+    assert turn("1", "x = ", stop="unit", unit="expression")[0].completion.text == "1"
+    assert turn(BODY + MORE, unit="function")[0].completion.text == BODY + MORE, "no guess by lines"
+    assert turn(BODY + MORE, unit="none")[0].completion.text == BODY
 
 
 def test_cancelled_it_keeps_what_is_valid_and_says_so() -> None:
@@ -118,13 +131,32 @@ def test_the_trace_shows_what_became_of_drafts() -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [47, 60, 80])
+def test_the_trace_fits_the_screen_and_its_columns_are_in_line(columns: int) -> None:
+    blocks = (
+        Block("漢字 = 'a long text, 漢字漢字漢字漢字漢字漢字漢字漢字'", 3, 2, 2, 1, 0),
+        Block("漢" * 60 + "x", 9, 0, 0, 0, 0),
+    )
+    width = trace_width(columns)
+    lines = ["".join(text for _, text in line) for line in trace(blocks, width)]
+    assert len(lines) > 2
+    assert {get_cwidth(line.rpartition("fallback")[0].rstrip() or line) for line in lines} == {width + 25}
+    assert all(len("  ") + get_cwidth(line) <= columns for line in lines)
+    assert sum(line.count("漢") for line in lines[1:]) == 60
+    assert len(trace_head(width)) == width + 25
+
+
 def test_totals_add_up() -> None:
     totals = Totals()
     results = [turn(BODY, whole_unit=False)[0].completion for _ in range(3)]
     for completion in results:
         totals.add(completion)
     assert totals.tokens == sum(completion.tokens for completion in results) > 0
-    assert dict(totals.lines())["turns"] == "3, 3 with a valid program at the end"
+    for kept in (3, 4):
+        totals.add(msgspec.structs.replace(results[0], drafters={"mtp": Drafted(2, 9, 7, kept), "none": Drafted(1)}))
+    assert dict(totals.lines())["  mtp"] == "4 passes, 18 tokens proposed, 14 viable, 7 kept"
+    assert dict(totals.lines())["  none"] == "2 passes"
+    assert dict(totals.lines())["turns"] == "5, 5 with a valid program at the end"
 
 
 def test_a_cancelled_flag_stays() -> None:

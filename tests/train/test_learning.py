@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from assistant.cli.train import command
-from model import lora, mtp
+from model import ModelUsageError, lora, mtp
 from model.train.batched import generate
 from model.train.draft import DraftPlan, DraftTask, drafted_ids, drift
-from model.train.fim import GapTask, batches
+from model.train.fim import GapPlan, GapTask, batches, padded
 from model.train.loop import Plan, run
 from model.train.mtp_loss import accepted, compensated, soft_cross_entropy, tokens_per_pass
 from model.train.plot import curves
@@ -114,18 +114,65 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path: Path, killed_at: int) -> 
     assert torch.equal(resumed.weight, whole.weight)
     assert last["tokens"] == 160 and "held_out" in last
     again = Quadratic()
-    run(again, plan, tmp_path / "killed", quiet)
+    assert run(again, plan, tmp_path / "killed", quiet) == last
     assert again.made == [] and torch.equal(again.weight, whole.weight)
-    with pytest.raises(ValueError, match="another plan"):
+    with pytest.raises(ModelUsageError, match="another plan"):
         run(Quadratic(), Plan(steps=21), tmp_path / "killed", quiet)
 
 
-def test_minutes_become_steps(tmp_path: Path) -> None:
-    task = Quadratic()
-    last = run(task, Plan(minutes=0.002, every=10), tmp_path, lambda line: None)
+class Clock:
+    """Seconds that only the task spends: `each` a step, and more and more from a step on."""
+
+    def __init__(self, each: float, slower_from: int) -> None:
+        self.now, self.each, self.slower_from, self.steps = 0.0, each, slower_from, 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def step(self) -> None:
+        self.steps += 1
+        self.now += self.each * (3 if self.steps > self.slower_from else 1)
+
+
+class Slow(Quadratic):
+    def __init__(self, clock: Clock, stop_at: int | None = None) -> None:
+        super().__init__(stop_at)
+        self.clock = clock
+
+    def loss(self, batch: Tensor, progress: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+        self.clock.step()
+        return super().loss(batch, progress)
+
+
+@pytest.mark.parametrize("slower_from", [10**6, 100])
+@pytest.mark.parametrize("killed_at", [None, 7, 90])
+def test_minutes_are_kept_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slower_from: int, killed_at: int | None
+) -> None:
+    """Also by a run that becomes slower on its way, and by one that is stopped and goes on."""
+    clock = Clock(0.25, slower_from)
+    monkeypatch.setattr("model.train.loop.time", clock)
+    plan = Plan(minutes=1.0, every=10, save_seconds=0.0)
+    if killed_at:
+        with pytest.raises(KeyboardInterrupt):
+            run(Slow(clock, killed_at), plan, tmp_path, lambda line: None)
+        clock.now += 1000.0
+    last = run(Slow(clock), plan, tmp_path, lambda line: None)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    decided = [line["steps"] for line in lines if "steps" in line]
-    assert decided == [last["step"]] and last["step"] > 24 and len(task.made) == last["step"]
+    assert last["steps"] == last["step"] == lines[-1]["step"]
+    assert 58.0 <= last["seconds"] <= 61.0
+    assert last["rate"] < 0.1 * plan.rate
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    class Broken(Quadratic):
+        def loss(self, batch: Tensor, progress: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+            loss, found = super().loss(batch, progress)
+            return loss * (torch.nan if len(self.made) == 4 else 1.0), found
+
+    with pytest.raises(ModelUsageError, match="step 4 left weights that are no numbers"):
+        run(Broken(), Plan(steps=9, save_seconds=0.0), tmp_path, lambda line: None)
+    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 3
 
 
 def test_the_schedule() -> None:
@@ -140,22 +187,50 @@ def test_every_sample_is_in_one_batch_that_fits() -> None:
     found = list(batches(lengths, 1000, np.random.default_rng(1)))
     assert sorted(np.concatenate(found)) == list(range(700))
     for chosen in found:
-        padded = -(-lengths[chosen].max() // 64) * 64
-        assert padded * len(chosen) <= 1000 or len(chosen) == 1
+        assert padded(int(lengths[chosen].max())) * len(chosen) <= 1000 or len(chosen) == 1
 
 
-def test_an_adapter_learns_middles_alone(tmp_path: Path) -> None:
+def test_rows_have_few_lengths_that_hold_them() -> None:
+    assert [padded(n) for n in (1, 256, 257, 512, 1024, 1025, 1984, 2049)] == [
+        256,
+        256,
+        512,
+        512,
+        1024,
+        2048,
+        2048,
+        4096,
+    ]
+
+
+def test_an_adapter_learns_middles(tmp_path: Path) -> None:
     made, tokenizer, _ = small.decoder(tmp_path)
-    corpus = small.corpus(tmp_path / "corpus", tokenizer)
+    corpus = small.corpus(tmp_path / "corpus", tokenizer, gaps=39)
     end = tokenizer.specials["<|endoftext|>"]
     before = {name: value.clone() for name, value in made.named_parameters()}
-    task = GapTask(made, lora.fresh(made, 4, 0), corpus, budget=1024, seed=0, pad_id=end)
+    marks = set(tokenizer.specials.values())
+    plan = GapPlan(budget=1024, prompt_share=0.25, prompt_weight=0.3)
+    task = GapTask(made, lora.fresh(made, 4, 0), corpus, plan, end, marks)
     batch = task.batch(0)
     flat = batch.ids.flatten()
-    assert float(batch.weights.sum()) == pytest.approx(1.0)
-    learned = flat[batch.targets + 1]
-    assert int((learned == end).sum()) == len(batch.ids)  # each gap's end, and no padding
-    assert tokenizer.fim and int((flat[batch.targets] == tokenizer.fim.middle).sum()) == len(batch.ids)
+    inside, others = batch.targets[: batch.middles], batch.targets[batch.middles :]
+    assert float(batch.weights[: batch.middles].sum()) == pytest.approx(1.0)
+    learned = flat[inside + 1]
+    assert tokenizer.fim
+    samples = int((flat == tokenizer.fim.middle).sum())
+    assert int((learned == end).sum()) == samples  # each gap's end, and no padding
+    assert int((flat[inside] == tokenizer.fim.middle).sum()) == samples
+    assert {task.batch(step).ids.shape for step in range(10)} == {(4, 256)}  # whether there are fewer samples or not
+    counts = [int((task.batch(step).ids == tokenizer.fim.middle).sum()) for step in range(10)]
+    assert sorted(counts) == [3, *[4] * 9]
+    # Of the prompts a quarter of what is text, none of it twice and none of it in a gap.
+    assert float(batch.weights[batch.middles :].sum()) == pytest.approx(0.3)
+    written = sum(int(middle) - 1 for middle in (flat.view_as(batch.ids) == tokenizer.fim.middle).nonzero()[:, 1])
+    assert len(others) == round(0.25 * (written - samples))  # the first and the third mark are not learned
+    assert not {int(i) for i in flat[others + 1]} & marks and len(set(others.tolist())) == len(others)
+    assert not set(others.tolist()) & set(inside.tolist())
+    assert torch.equal(batch.targets, task.batch(0).targets)
+    assert not torch.equal(others, task.batch(1).targets[task.batch(1).middles :])
     first, _ = task.loss(batch, 0.0)
     run(task, Plan(steps=10, rate=2e-2, every=5), tmp_path / "run", lambda line: None)
     last, _ = task.loss(batch, 1.0)
@@ -247,10 +322,10 @@ def test_the_commands_from_source_to_figures(tmp_path: Path) -> None:
     viable("fim", *common, "--out", fim, "--rank", "2", "--budget", "2048")
     adapter = str(tmp_path / "fim" / "fim-adapter.safetensors")
     assert lora.load(Path(adapter)).about["task"] == "fim"
-    small_modules = ("--rows", "2", "--time", "64", "--width", "64", "--vocabulary", "50")
-    viable("mtp", *common, "--out", drafts, "--adapter", adapter, *small_modules)
     held = str(tmp_path / "held.jsonl")
     assert "1 files" in viable("held-out", "--site", str(site), "--out", held)
+    small_modules = ("--rows", "2", "--time", "64", "--width", "64", "--vocabulary", "50")
+    viable("mtp", *common, "--out", drafts, "--adapter", adapter, *small_modules)
     measured = ("--model", str(path), "--device", "cpu", "--files", held, "--max-tokens", "4", "--adapter", adapter)
     said = viable("measure", *measured)
     assert "line end" in said and "lines" in said and "span" in said
@@ -258,3 +333,19 @@ def test_the_commands_from_source_to_figures(tmp_path: Path) -> None:
     viable("measure", *measured, "--mtp", str(tmp_path / "mtp" / "mtp.safetensors"), "--out", str(figures))
     assert json.loads(figures.read_text())["plain"]["tokens"] == 4
     assert (tmp_path / "mtp" / "curves.svg").read_text().startswith("<svg")
+
+    # On from what there is, measured before and after; started again, nothing is left to do.
+    asked = ("--files", held, "--count", "1")
+    for name, begin, more in (
+        ("fim", adapter, ()),
+        ("mtp", f"{drafts}/mtp.safetensors", ("--adapter", adapter, *small_modules[:4])),
+    ):
+        out = tmp_path / f"{name}-on"
+        arguments = (name, *common, "--seed", "1", "--out", str(out), "--from", begin, *asked, *more)
+        found = json.loads(viable(*arguments).splitlines()[-1])
+        assert set(found) == {"before", "after"} and json.loads((out / "figures.json").read_text()) == found
+        assert json.loads(viable(*arguments).splitlines()[-1]) == found
+    assert lora.load(tmp_path / "fim-on" / "fim-adapter.safetensors").about["rank"] == "2"
+    before, after = (lora.load(Path(p)).pairs for p in (adapter, tmp_path / "fim-on" / "fim-adapter.safetensors"))
+    assert any(not torch.equal(before[key][1], after[key][1]) for key in before)
+    assert found["after"]["gaps"]["answers"] == 3 and found["after"]["plain"]["answers"] == 1

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import model
 from model import Decoder, lora
 from model.errors import BadWeights
+from tests.tiny import write_tiny_gguf
 from tests.train.small import decoder, ids_like
 
 
@@ -93,3 +95,36 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     deeper, _, _ = decoder(tmp_path, layers=3)
     with pytest.raises(BadWeights, match=r"blocks\.2.*does not have"):
         lora.merge(made, lora.fresh(deeper, 2, 0))
+
+
+def test_eight_bits_beside_eight_bits_are_the_same_correction(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path, kind="Q8_0")
+    adapter = lora.rounded(random_adapter(model.load(path, dtype="float32"), 5, 7))
+    made = model.load(path, dtype="int8")
+    plain = lora.layers(made)
+    switch = lora.attach_eight_bits(made, adapter)
+    for place, layer in lora.layers(made).items():
+        down, up = adapter.pairs[place]
+        x = torch.randn(1, 40, down.shape[1], generator=torch.Generator().manual_seed(3))
+        for rows in (x[:, :3], x):
+            base = plain[place](rows)
+            expected = rows @ down.T @ up.T
+            assert (layer(rows) - base - expected).norm() <= 6e-3 * expected.norm()  # three roundings to bfloat16
+            with switch.set(False):
+                assert torch.equal(layer(rows), base)
+
+
+def test_an_adapter_within_the_weights_comes_out_bit_for_bit(tmp_path: Path) -> None:
+    inside, tokenizer, _ = decoder(tmp_path, seed=4)
+    merged, _, _ = decoder(tmp_path, seed=4)
+    adapter = random_adapter(inside, 3, 7)
+    ids = ids_like(tokenizer, 2, 19)
+    plain = merged(ids)
+    switch = lora.attach_merged(inside, adapter)
+    lora.merge(merged, adapter)
+    torch.testing.assert_close(inside(ids), merged(ids), rtol=1e-4, atol=1e-4)
+    with switch.set(False):
+        assert torch.equal(inside(ids), plain)
+        with switch.set(False):
+            assert torch.equal(inside(ids), plain)
+    torch.testing.assert_close(inside(ids), merged(ids), rtol=1e-4, atol=1e-4)

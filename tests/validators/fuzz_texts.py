@@ -10,6 +10,8 @@ from functools import cache
 from assistant.bench import corpus
 from assistant.bench.snippets import bad, valid
 from tests.validators.fuzz_programs import Programs, Version
+from tests.validators.fuzz_soup import Soup
+from validators import PythonValidator
 
 _TOKENS = (
     *(
@@ -151,6 +153,7 @@ class Texts:
         self._rng = rng
         self._snippets = (*_valid(version), *snippets)
         self._programs = Programs(rng, version)
+        self._soup = Soup(rng)
 
     def program(self) -> str:
         """A text that most likely parses: a random program, a few snippets, or a part of a real file."""
@@ -167,6 +170,17 @@ class Texts:
         if len(part) > 1500:
             part = part[: part.rfind("\n", 0, 1500) + 1]
         return corpus.WRITINGS[self._rng.choice(list(corpus.WRITINGS))](part)
+
+    def soup(self, validator: PythonValidator) -> str:
+        """A text that a rule of Python's decides about: it may parse, or nearly."""
+        kind = self._rng.random()
+        if kind < 0.4:
+            return self._soup.program()
+        if kind < 0.7:
+            return self._soup.strings()
+        if kind < 0.85:
+            return self._soup.layout()
+        return self._soup.deep() if kind < 0.87 else self._soup.walk(validator)
 
     def spoilt(self, text: str) -> str:
         """`text` with one to three random changes."""

@@ -36,6 +36,11 @@ class SyntaxProblem(NamedTuple):
     column: int
     message: str
 
+    @property
+    def gave_up(self) -> bool:
+        """Was the text too deep for that parser, or a tree that 3.12.1 builds and then finds to be wrong?"""
+        return self.message.startswith(("MemoryError", "RecursionError", "ValueError: field"))
+
 
 class Viability(NamedTuple):
     """How far a text is viable, as far as that version's parser can say."""
@@ -76,6 +81,11 @@ class Oracle:
         found: str | None = self._ask("ending", [text])[0]
         return found
 
+    def joining(self, left: str, right: str) -> str | None:
+        """A text between these two that makes them parse, by that version's reference; None if it knows none."""
+        found: str | None = self._ask("joining", [left, right])[0]
+        return found
+
     def library(self) -> Path:
         """Where that version's standard library lies; a directory that does not exist where it is not on disk."""
         return Path(self._ask("library", [])[0])
@@ -100,7 +110,10 @@ class Oracle:
         head = stdout.read(4)
         if len(head) < 4:
             raise RuntimeError(f"{self.command[0]} stopped while it was asked about {texts!r:.2000}")
-        return json.loads(stdout.read(struct.unpack(">I", head)[0]))
+        answer = json.loads(stdout.read(struct.unpack(">I", head)[0]))
+        if isinstance(answer, dict):
+            raise RuntimeError(f"{self.command[0]} was asked about {texts!r:.2000}: {answer['error']}")
+        return answer
 
 
 @cache

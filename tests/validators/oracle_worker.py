@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import sys
+import traceback
 import types
 import warnings
 
@@ -43,11 +44,7 @@ def load(package):
     module = types.ModuleType("validators")
     module.__path__ = [package]
     sys.modules["validators"] = module
-    from validators import reference_judge, reference_outline
-
-    if sys.version_info < (3, 10):  # noqa: UP036 (this file alone runs on older interpreters)
-        columns = reference_outline.columns
-        reference_outline.columns = lambda indentation: columns(indentation.split("\\")[0])
+    from validators import reference_judge
 
     if sys.version_info < (3, 11):  # noqa: UP036 (this file alone runs on older interpreters)
         reference_judge.outcome = _outcome_before_311
@@ -60,6 +57,7 @@ def _outcome_before_311(text, flags):
     except SyntaxError as error:
         if flags == ast.PyCF_ONLY_AST:
             return error.msg
+        text = text.replace("\r", "\n")
         decorated = any(line.lstrip().startswith("@") for line in text.split("\n"))
         decorated = decorated and text.endswith("\n") and not text.endswith("\\\n")  # 3.10 says "invalid syntax"
         if decorated or "EOF" in error.msg or "Missing parentheses" in error.msg:
@@ -99,8 +97,18 @@ def ending(judge, text):
     return reference_closing.closing(text, fed.outline, fed.line, "") if fed.accepted == len(text) else None
 
 
+def joining(judge, left, right):
+    """A text that, put between these two, makes them parse; None if none is known."""
+    from validators import reference_closing
+
+    fed = judge.feed(judge.Outline(), "", left)
+    return reference_closing.closing(left, fed.outline, fed.line, right) if fed.accepted == len(left) else None
+
+
 def answer(judge, request):
     texts = request["texts"]
+    if request["op"] == "joining":
+        return [joining(judge, *texts)]
     if request["op"] == "parse":
         return [parse(text) for text in texts]
     if request["op"] == "library":
@@ -109,15 +117,25 @@ def answer(judge, request):
     return [asked(judge, text) for text in texts]
 
 
+def tell(judge, request):
+    """The answer, or why there is none: a mistake of the reference's must not end the process."""
+    try:
+        return answer(judge, request)
+    except Exception:
+        return {"error": traceback.format_exc()[-2000:]}
+
+
 def main():
     judge = load(sys.argv[1])
+    if sys.version_info < (3, 9):  # noqa: UP036 (its parser writes there when its stack is full)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while True:
         head = source.read(4)
         if len(head) < 4:
             return
         request = json.loads(source.read(struct.unpack(">I", head)[0]).decode())
-        reply = json.dumps(answer(judge, request)).encode()
+        reply = json.dumps(tell(judge, request)).encode()
         sink.write(struct.pack(">I", len(reply)) + reply)
         sink.flush()
 

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from types import FrameType
+from typing import SupportsIndex
 
 import pytest
 
 from assistant.bench.snippets import VERSIONS, Version
 from tests.validators.oracle import RUNNING, oracles
 from validators import PythonValidator, ReferenceValidator
+from validators.characters import characters
 
 
 @cache
@@ -55,6 +57,31 @@ LONG: dict[str, Callable[[int], str]] = {
     "docstring": lambda n: '"""' + "a\n" * (n // 2),
     "fields": lambda n: "f'" + "{a}" * (n // 3),
 }
+REFUSED: dict[str, Callable[[int], str]] = {
+    "a name with a sign in it": lambda n: "a" * n + "\u2014",
+    "letters beyond ASCII with a sign in them": lambda n: "\xe9" * n + "\u2014",
+    "letters behind a number": lambda n: "x = 1" + "z" * n,
+    "keywords behind a number": lambda n: "x = 1" + "or" * (n // 2),
+    "a digit behind zeros": lambda n: "0" * n + "9 ",
+    "letters beyond ASCII in bytes": lambda n: "b'" + "a" * n + "\xe9",
+    "closing brackets": lambda n: "x = " + ")" * n,
+}
+"""Texts with a wrong character at one end."""
+
+
+class Counted(str):
+    """A text that counts the characters that are copied out of it: calls alone do not tell a long copy from a short."""
+
+    copied = 0
+
+    def __getitem__(self, place: SupportsIndex | slice) -> str:
+        found = super().__getitem__(place)
+        Counted.copied += len(found)
+        return found
+
+    def strip(self, characters: str | None = None) -> str:
+        Counted.copied += len(self)
+        return super().strip(characters)
 
 
 def calls(work: Callable[[], object]) -> int:
@@ -103,6 +130,35 @@ def test_work_grows_with_the_text_and_no_faster(name: str) -> None:
     assert counts[1] <= 2.2 * counts[0]
 
 
+@pytest.mark.parametrize("name", [*LONG, *REFUSED])
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]], ids=str)
+def test_characters_are_copied_a_few_times_each(name: str, version: Version) -> None:
+    validator = validator_of(version)
+    text = (LONG | REFUSED)[name](20_000)
+    Counted.copied = 0
+    validator.check(validator.start(""), Counted(text))
+    assert Counted.copied <= 5 * len(text)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_costs_no_more_than_its_length(name: str) -> None:
+    counts = []
+    for length in (6_000, 12_000):
+        text = REFUSED[name](length)
+        validator = validator_of()
+        counts.append(calls(partial(validator.check, validator.start(""), text)))
+        assert validator.check(validator.start(""), text).accepted < len(text)
+    assert counts[1] <= 2.2 * counts[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_the_beginning_of_a_name_is_its_longest(version: Version) -> None:
+    known = characters(version)
+    for word in ("a", "a1", "1a", "é€x", "ａ\u203fb c", "\u08be", "a\u08beb", "x\U00010d4a-", "", "·a", "a·"):
+        slow = max(end for end in range(len(word) + 1) if not end or known.identifier(word[:end]))
+        assert known.beginning(word) == slow
+
+
 @pytest.mark.parametrize("name", LONG)
 def test_long_texts_can_be_closed(name: str) -> None:
     validator = validator_of()
@@ -127,6 +183,16 @@ def test_a_right_hand_text_may_be_anything() -> None:
         verdict = validator.check(state, "(1, 2)")
         assert verdict.accepted == 6
         assert validator.complete(verdict.state) in (True, False)
+
+
+def test_keyword_arguments_are_kept_apart_up_to_a_limit() -> None:
+    """3.8 alone refuses those given twice while it parses; keeping the names of any number would cost their square."""
+    validator = validator_of((3, 8))
+    for count, accepted in ((400, False), (4_000, True)):
+        text = "f(" + "".join(f"a{number}=0, " for number in range(count)) + f"a{count - 1}=1)\n"
+        verdict = validator.check(validator.start(""), text)
+        assert (verdict.accepted == len(text)) == accepted
+        assert len(verdict.state.line.frame.keywords) <= 500
 
 
 def test_a_megabyte_on_one_line() -> None:

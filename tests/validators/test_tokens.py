@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from validators import AcceptAll, Problem, TokenValidator, Unit, Verdict
-from validators.tokens import examples
+from assistant.bench.snippets import VERSIONS
+from validators import AcceptAll, Problem, PythonValidator, TokenValidator, Unit, Verdict
+from validators.characters import characters
+from validators.halves import examples
 
 BYTES = [bytes([value]) for value in range(256)]
 SPECIAL = 256
@@ -55,6 +58,7 @@ def accepted(ids: Sequence[int]) -> int:
 
 
 @given(st.text(max_size=12))
+@example("\U0001cd00")  # like all characters that begin so new in Unicode 16, and no letter
 def test_bytes_are_accepted_up_to_the_refused_character(text: str) -> None:
     upper = next((i for i, character in enumerate(text) if loud(character)), None)
     count = accepted(list(text.encode()))
@@ -113,6 +117,28 @@ def test_examples_begin_with_the_bytes_and_show_every_kind(character: str) -> No
         assert all(example.encode().startswith(data[:length]) for example in found)
         if character.isidentifier():
             assert any(example.isidentifier() for example in found)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_half_a_letter_is_one_of_the_version_asked_for(version: tuple[int, int]) -> None:
+    """Letters of Unicode 12.1, 13, 15 and 16, each cut behind each of its bytes."""
+    validator = TokenValidator(PythonValidator(version), [bytes([byte]) for byte in range(256)])
+    for since, letter in (((3, 8), "é"), ((3, 9), "\u08be"), ((3, 12), "\U00011f04"), ((3, 14), "\U00010d4a")):
+        accepted, _ = validator.accept_block(validator.start("x = "), letter.encode())
+        assert accepted == len(letter.encode()) if version >= since else accepted < len(letter.encode())
+
+
+def test_nothing_that_some_version_calls_a_letter_is_missing_among_the_examples() -> None:
+    """Whatever interpreter runs this: with a letter that is known to a version, one of its examples is."""
+    for letter in ("\u08be", "\U00011f04", "\U00010d4a", "\u0903", "\U0001e5f0", "\U00018d00"):
+        data = letter.encode()
+        for length in range(1, len(data)):
+            shown = examples(data[:length])
+            for version in VERSIONS:
+                known = characters(version)
+                for lead in ("", "a"):
+                    if known.identifier(lead + letter):
+                        assert any(known.identifier(lead + example) for example in shown)
 
 
 def test_an_answer_is_worked_out_once() -> None:

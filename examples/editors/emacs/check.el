@@ -1,6 +1,6 @@
 ;;; check.el --- Run viable.el in a real Emacs  -*- lexical-binding: t; -*-
 
-;; emacs --batch -Q -l examples/editors/emacs/check.el -- COMMAND...
+;; PYTHONPATH=$PWD emacs --batch -Q -l examples/editors/emacs/check.el -- COMMAND...
 ;;
 ;; COMMAND starts a server that writes what its file asks for: `python -m tests.lsp.fake'.  Ends in assertions; exit
 ;; code 0 when they hold.

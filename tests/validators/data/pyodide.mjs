@@ -16,7 +16,7 @@ import json, sys
 sys.path.insert(0, "/")
 import oracle_worker
 judge = oracle_worker.load("/validators")
-lambda request: json.dumps(oracle_worker.answer(judge, json.loads(request)))
+lambda request: json.dumps(oracle_worker.tell(judge, json.loads(request)))
 `);
 
 function write(bytes) {

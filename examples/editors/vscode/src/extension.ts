@@ -42,20 +42,23 @@ async function start(suggestions: Suggestions, bar: StatusBar): Promise<void> {
     middleware: {
       provideInlineCompletionItems: async (document, position, context, token, next) => {
         const found = await next(document, position, context, token);
-        suggestions.remember(document, found);
+        if (!token.isCancellationRequested) {
+          suggestions.remember(document, found); // the editor still shows what came before
+        }
         return found;
       },
     },
   };
-  client = new LanguageClient(SECTION, "Viable", server, options);
-  client.onNotification("viable/status", (status: Status) => bar.show(status));
-  client.onDidChangeState(({ newState }) => {
-    if (newState === State.Stopped) {
+  const started = new LanguageClient(SECTION, "Viable", server, options);
+  client = started;
+  started.onNotification("viable/status", (status: Status) => bar.show(status));
+  started.onDidChangeState(({ newState }) => {
+    if (newState === State.Stopped && client === started) {
       bar.show({ state: "failed", message: "the server has stopped" });
     }
   });
   try {
-    await client.start();
+    await started.start();
   } catch (error) {
     bar.show({ state: "failed", message: String(error) });
     void vscode.window.showErrorMessage(
@@ -65,8 +68,11 @@ async function start(suggestions: Suggestions, bar: StatusBar): Promise<void> {
 }
 
 async function restart(suggestions: Suggestions, bar: StatusBar): Promise<void> {
+  const stopped = client;
+  client = undefined; // that it ends is no failure
+  bar.show({ state: "loading", message: "starting again" });
   try {
-    await client?.dispose();
+    await stopped?.dispose();
   } catch {
     // It had not started, or has crashed: there is nothing left to stop.
   }

@@ -15,6 +15,7 @@ const BUILT_IN: Record<Kind, string> = {
 export class Suggestions {
   private uri = "";
   private items: vscode.InlineCompletionItem[] = [];
+  private last: Promise<void> = Promise.resolve();
 
   constructor(private readonly client: () => LanguageClient | undefined) {}
 
@@ -24,7 +25,13 @@ export class Suggestions {
     this.items = Array.isArray(found) ? found : (found?.items ?? []);
   }
 
-  async accept(kind: Kind): Promise<void> {
+  // Keys pressed in quick succession: each takes from what the one before it leaves.
+  accept(kind: Kind): Promise<void> {
+    this.last = this.last.then(() => this.take(kind)).catch(() => undefined);
+    return this.last;
+  }
+
+  private async take(kind: Kind): Promise<void> {
     const editor = vscode.window.activeTextEditor;
     const client = this.client();
     const text = editor && this.left(editor);

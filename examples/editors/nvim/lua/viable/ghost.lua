@@ -11,6 +11,8 @@ local new = vim.fn.has("nvim-0.11") == 1
 local shown = nil
 -- The request under way: id and client.
 local pending = nil
+-- How much to take, while the server is being asked for it: the buffer's tick, and what keys were pressed since.
+local asked = nil
 
 local function request(client, method, params, handler, buffer)
   if new then
@@ -142,9 +144,10 @@ function M.request(invoked)
   params.context = { triggerKind = invoked and 1 or 2 }
   local mine = { client = client }
   local sent, id = request(client, "textDocument/inlineCompletion", params, function(err, result)
-    if pending == mine then
-      pending = nil
+    if pending ~= mine then
+      return -- a newer request has taken its place, though this one was answered before it could be cancelled
     end
+    pending = nil
     if not err then
       show(client, buffer, tick, row, col, result)
     end
@@ -187,21 +190,36 @@ local function take(count)
   return true
 end
 
--- Ask the server how much to take so that the file parses after it; take that much.
-local function take_part(kind)
+-- Ask the server how much to take so that the file parses after it; take that much. `after` are the keys to follow.
+local function take_part(kind, after)
   if not shown then
     return false
   end
   local current = shown
+  local tick = vim.api.nvim_buf_get_changedtick(current.buffer)
+  if asked and asked.tick == tick then
+    table.insert(asked.after, kind) -- it takes from what the one before it leaves
+    return true
+  end
   local row, col = cursor()
   local params = vim.lsp.util.make_position_params(0, current.client.offset_encoding)
   params.text, params.kind = text(), kind
-  request(current.client, "viable/nextStop", params, function(err, result)
+  local mine = { tick = tick, after = after or {} }
+  local sent = request(current.client, "viable/nextStop", params, function(err, result)
+    if asked ~= mine then
+      return -- the file is another one
+    end
+    asked = nil
     local row_now, col_now = cursor()
-    if shown == current and row_now == row and col_now == col then
+    -- The same text may have been suggested once more meanwhile: the key still counts.
+    if shown and text() == params.text and row_now == row and col_now == col then
       take(not err and result and result.length or #text())
+      if #mine.after > 0 then
+        take_part(table.remove(mine.after, 1), mine.after)
+      end
     end
   end, current.buffer)
+  asked = sent and mine or nil
   return true
 end
 
@@ -243,7 +261,7 @@ function M.attach(_, buffer, auto)
   local function on(events, callback)
     vim.api.nvim_create_autocmd(events, { group = group, buffer = buffer, callback = callback })
   end
-  on({ "TextChangedI", "CursorMovedI", "InsertEnter" }, function(event)
+  on({ "TextChangedI", "TextChangedP", "CursorMovedI", "InsertEnter" }, function(event)
     local row, col = cursor()
     local tick = vim.api.nvim_buf_get_changedtick(buffer)
     if shown and shown.row == row and shown.col == col and shown.tick == tick then

@@ -1,4 +1,4 @@
-"""The feed-forward halves of a block, by name."""
+"""The dense feed-forward."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import ModelConfig
-from model.errors import UnsupportedModel
 from model.layers import Linear
 
 
@@ -28,13 +27,3 @@ class SwiGLU(nn.Module):
         gate, up = self.gate_up(x).chunk(2, -1)
         y: Tensor = self.down(F.silu(gate) * up)
         return y
-
-
-FEED_FORWARDS: dict[str, type[SwiGLU]] = {"dense": SwiGLU}
-
-
-def feed_forward(name: str) -> type[SwiGLU]:
-    """The class called `name`; UnsupportedModel names it and those that are known."""
-    if name not in FEED_FORWARDS:
-        raise UnsupportedModel(f"no feed-forward is called '{name}' (known: {', '.join(sorted(FEED_FORWARDS))})")
-    return FEED_FORWARDS[name]

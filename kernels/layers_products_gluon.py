@@ -1,0 +1,269 @@
+"""The products of `layers_gluon`: tiles of eight rows of a weight, copied to shared memory ahead of their turn.
+
+Fragments, layouts and four bits are those of `kernels.matrix_gluon`; eight rows of activations at most.
+"""
+
+from __future__ import annotations
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.ampere import mma_v2
+
+from kernels import stack
+from kernels.matrix_gluon import (
+    chunks_of,
+    codes_layout,
+    copied_layout,
+    copy_async,
+    loaded_layout,
+    multiplied,
+    rows_at,
+    seen_as,
+    staged_chunk,
+    staged_layout,
+    steps_of,
+    sums_layout,
+    taken,
+    tokens,
+    weights_at,
+    widened,
+)
+
+TILE = gl.constexpr(stack.TILE)
+
+
+@gluon.constexpr_function
+def results_layout(warps):
+    """[WARPS, 8 rows, TILE]: what is added up over the warps is in one thread."""
+    return gl.BlockedLayout([warps, 1, 1], [1, 4, 8], [1, warps, 1], [2, 1, 0])
+
+
+@gluon.constexpr_function
+def sums_room_layout():
+    return gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0])
+
+
+@gluon.jit
+def result_places(tile, WARPS: gl.constexpr):
+    """Rows [8, 1] and features [1, TILE] of what a tile gives."""
+    L: gl.constexpr = gl.SliceLayout(0, results_layout(WARPS))
+    m = gl.arange(0, 8, layout=gl.SliceLayout(1, L))
+    n = tile * TILE + gl.arange(0, TILE, layout=gl.SliceLayout(0, L))
+    return m[:, None], n[None, :]
+
+
+@gluon.jit
+def rooms(weight_ptr, COUNT: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr):
+    """Shared memory for `COUNT` chunks of a tile: of its own for each, or the compiler puts barriers between them."""
+    found = ()
+    for _ in gl.static_range(COUNT):
+        found += (gl.allocate_shared_memory(weight_ptr.dtype.element_ty, [WARPS, taken(BITS), TILE], staged_layout()),)
+    return found
+
+
+@gluon.jit
+def row_of(tile, i, WIDTH: gl.constexpr):
+    """Row i of a tile. Where heads are turned (WIDTH, else 0), four rows and their partners half a head on."""
+    if WIDTH == 0:
+        return tile * TILE + i
+    else:
+        PER_HEAD: gl.constexpr = WIDTH // TILE
+        return tile // PER_HEAD * WIDTH + tile % PER_HEAD * 4 + i // 4 * (WIDTH // 2) + i % 4
+
+
+@gluon.jit
+def bring(
+    found, FIRST: gl.constexpr, FROM: gl.constexpr, TO: gl.constexpr, weight_ptr, tile, shift, N,
+    K: gl.constexpr, WIDTH: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """A tile's rows, `shift` further on, under way to the rooms from FIRST on, as far as they are FROM … TO - 1.
+
+    Of rows from N on, nothing is copied.
+    """
+    L: gl.constexpr = copied_layout(WARPS, BITS)
+    TAKEN: gl.constexpr = taken(BITS)
+    ROW: gl.constexpr = K // 8 if BITS == 4 else K
+    w = gl.arange(0, WARPS, layout=gl.SliceLayout(1, gl.SliceLayout(2, L)))[:, None][:, :, None]
+    k = gl.arange(0, TAKEN, layout=gl.SliceLayout(0, gl.SliceLayout(2, L)))[None, :][:, :, None]
+    n = row_of(tile, gl.arange(0, TILE, layout=gl.SliceLayout(0, gl.SliceLayout(1, L))), WIDTH)[None, :][:, None, :]
+    row = weight_ptr + (n + shift).to(gl.int64) * ROW
+    for i in gl.static_range(chunks_of(K, WARPS, BITS)):
+        if FIRST + i >= FROM and FIRST + i < TO:
+            here = (i * WARPS + w) * TAKEN
+            if ROW % TAKEN == 0:
+                # A warp has all of its columns or none: seen so, the compiler does not cut its copies into small ones.
+                copy_async(found[FIRST + i], row + (here + k), mask=(n < N) & (here < ROW))
+            else:
+                copy_async(found[FIRST + i], row + (here + k), mask=(n < N) & (here + k < ROW))
+
+
+@gluon.jit
+def tile_factors(
+    factor_ptr, tile, shift, N, K: gl.constexpr, GROUP: gl.constexpr, WIDTH: gl.constexpr,
+    WARPS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """The factors of a tile's chunks, for four bits; else nothing of meaning."""
+    found = ()
+    if BITS == 4:
+        L: gl.constexpr = gl.SliceLayout(2, codes_layout(WARPS))
+        w = gl.arange(0, WARPS, layout=gl.SliceLayout(1, gl.SliceLayout(2, L)))[:, None][:, :, None]
+        q = gl.arange(0, 4, layout=gl.SliceLayout(0, gl.SliceLayout(2, L)))[None, :][:, :, None]
+        n = row_of(tile, gl.arange(0, TILE, layout=gl.SliceLayout(0, gl.SliceLayout(1, L))), WIDTH)[None, :]
+        n = n[:, None, :]
+        for i in gl.static_range(chunks_of(K, WARPS, BITS)):
+            here = ((i * WARPS + w) * 4 + q) // (GROUP // 32)
+            at = factor_ptr + (n + shift) * (K // GROUP) + here
+            found += (gl.load(at, mask=(n < N) & (here < K // GROUP), other=0),)
+    else:
+        for i in gl.static_range(chunks_of(K, WARPS, BITS)):
+            found += (i,)
+    return found
+
+
+@gluon.jit
+def normed(
+    x_ptr, gain, squared, rows, K: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """Rows times gain as fragments of all steps; the squares of the rows come to `squared`, [WARPS, 8]."""
+    xs = rows_at(x_ptr, tokens(0, 8, WARPS), rows, K, K, WARPS, 8, BITS)
+    squares = gl.zeros([WARPS, 8, 32], gl.float32, layout=loaded_layout(WARPS, 8))
+    fragments = ()
+    for i in gl.static_range(chunks_of(K, WARPS, BITS) * steps_of(BITS)):
+        x = xs[i].to(gl.float32)
+        squares = gl.fma(x, x, squares)
+        fragments += (widened((x * gain[i].to(gl.float32)).to(gl.bfloat16), WARPS, 8),)
+    squared.store(gl.sum(squares, 2))
+    return fragments
+
+
+@gluon.jit
+def norm_scale(squared, eps, K: gl.constexpr, WARPS: gl.constexpr):
+    """What the norms of the rows scale products by: [8, 1]."""
+    R: gl.constexpr = results_layout(WARPS)
+    total = gl.sum(squared.load(gl.SliceLayout(2, R)), 0)
+    return gl.convert_layout(gl.rsqrt(total / K + eps), gl.SliceLayout(1, gl.SliceLayout(0, R)))[:, None]
+
+
+@gluon.jit
+def products(
+    fragments, found, FIRST: gl.constexpr, factors, TILES: gl.constexpr, CHAINS: gl.constexpr,
+    K: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """Fragments times each tile: [8, TILE] each.
+
+    CHAINS: sums of a tile that are added up at the end, so that fewer products wait for one another.
+    """
+    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
+    STEPS: gl.constexpr = steps_of(BITS)
+    sums = ()
+    for _ in gl.static_range(TILES * CHAINS):
+        sums += (gl.zeros([WARPS, multiplied(8), TILE], gl.float32, layout=sums_layout(WARPS)),)
+    for i in gl.static_range(CHUNKS):
+        numbers = ()
+        for t in gl.static_range(TILES):
+            numbers += (staged_chunk(found, FIRST + t * CHUNKS + i, WARPS, BITS),)
+        for s in gl.static_range(STEPS):
+            after = ()
+            for t in gl.static_range(TILES):
+                for c in gl.static_range(CHAINS):
+                    if (i * STEPS + s) % CHAINS == c:
+                        weight = weights_at(numbers[t], factors[t * CHUNKS + i], s, TILE, WARPS, BITS)
+                        after += (mma_v2(fragments[i * STEPS + s], weight, sums[t * CHAINS + c]),)
+                    else:
+                        after += (sums[t * CHAINS + c],)
+            sums = after
+    # The warps' sums meet in the rooms that were read, each tile's in the first of its own: one barrier for all.
+    for t in gl.static_range(TILES):
+        total = sums[t * CHAINS]
+        for c in gl.static_range(1, CHAINS):
+            total += sums[t * CHAINS + c]
+        seen_as(found[FIRST + t * CHUNKS], gl.float32, [WARPS, 16, TILE], sums_room_layout()).store(total)
+    results = ()
+    for t in gl.static_range(TILES):
+        room = seen_as(found[FIRST + t * CHUNKS], gl.float32, [WARPS, 16, TILE], sums_room_layout())
+        results += (gl.sum(room.slice(0, 8, 1).load(results_layout(WARPS)), 0),)
+    return results
+
+
+@gluon.jit
+def store_rows(out_ptr, y, tile, N, rows, WARPS: gl.constexpr):
+    """[8, TILE] into rows of N, of which a tile has its own."""
+    m, n = result_places(tile, WARPS)
+    gl.store(out_ptr + m * N + n, y.to(out_ptr.dtype.element_ty), mask=(m < rows) & (n < N))
+
+
+@gluon.jit
+def load_rows(x_ptr, tile, N, rows, WARPS: gl.constexpr):
+    """[8, TILE] of rows of N, of which a tile has its own."""
+    m, n = result_places(tile, WARPS)
+    return gl.load(x_ptr + m * N + n, mask=(m < rows) & (n < N), other=0.0)
+
+
+@gluon.constexpr_function
+def pairs_layout(warps):
+    """[8 rows, 8 features], all features of a row in one thread."""
+    return gl.BlockedLayout([1, 8], [8, 4], [1, warps], [1, 0])
+
+
+@gluon.constexpr_function
+def halves_layout(warps):
+    """[8 rows, 4 features]"""
+    return gl.BlockedLayout([1, 4], [8, 4], [1, warps], [1, 0])
+
+
+@gluon.jit
+def heads_places(tile, WIDTH: gl.constexpr, WARPS: gl.constexpr):
+    """Rows [8, 1] and places within a head [1, 4] of the first half of a tile's features."""
+    L: gl.constexpr = halves_layout(WARPS)
+    m = gl.arange(0, 8, layout=gl.SliceLayout(1, L))[:, None]
+    d = tile % (WIDTH // TILE) * 4 + gl.arange(0, 4, layout=gl.SliceLayout(0, L))[None, :]
+    return m, d
+
+
+@gluon.jit
+def fetch_heads(
+    bias_ptr, rotation_ptr, tile, start, capacity, N,
+    WIDTH: gl.constexpr, BIAS: gl.constexpr, WARPS: gl.constexpr,
+):  # fmt: skip
+    """What does not depend on activations: angles of the rows, and biases of both halves."""
+    m, d = heads_places(tile, WIDTH, WARPS)
+    # Rows that only fill a recorded width may lie behind the capacity: they are computed, and nobody reads them.
+    angle = rotation_ptr + gl.minimum(start + m, capacity - 1) * WIDTH + d
+    cos, sin = gl.load(angle), gl.load(angle + WIDTH // 2)
+    if BIAS:
+        n = tile // (WIDTH // TILE) * WIDTH + d
+        low = gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
+        high = gl.load(bias_ptr + n + WIDTH // 2, mask=n < N, other=0.0).to(gl.float32)
+    else:
+        low, high = 0.0, 0.0
+    return cos, sin, low, high
+
+
+@gluon.jit
+def store_heads(
+    y, fetched, q_ptr, keys_ptr, values_ptr, tile, start, capacity, rows,
+    HEADS: gl.constexpr, GROUPS: gl.constexpr, WIDTH: gl.constexpr, WARPS: gl.constexpr,
+):  # fmt: skip
+    """[8, TILE] of queries, keys or values: turned, and written where attention reads them."""
+    L: gl.constexpr = halves_layout(WARPS)
+    cos, sin, bias_low, bias_high = fetched
+    apart = gl.convert_layout(y, pairs_layout(WARPS)).reshape([8, 2, 4]).permute([0, 2, 1])
+    low, high = apart.split()
+    low = gl.convert_layout(low, L) + bias_low
+    high = gl.convert_layout(high, L) + bias_high
+    m, d = heads_places(tile, WIDTH, WARPS)
+    head = tile // (WIDTH // TILE)
+    kept = (m < rows) & (start + m < capacity)
+    row = (start + m).to(gl.int64) * WIDTH + d
+    if head < HEADS:
+        at = q_ptr + (m * HEADS + head) * WIDTH + d
+        gl.store(at, (low * cos - high * sin).to(gl.bfloat16), mask=m < rows)
+        gl.store(at + WIDTH // 2, (high * cos + low * sin).to(gl.bfloat16), mask=m < rows)
+    elif head < HEADS + GROUPS:
+        at = keys_ptr + (head - HEADS).to(gl.int64) * capacity * WIDTH + row
+        gl.store(at, (low * cos - high * sin).to(gl.bfloat16), mask=kept)
+        gl.store(at + WIDTH // 2, (high * cos + low * sin).to(gl.bfloat16), mask=kept)
+    elif head < HEADS + 2 * GROUPS:
+        at = values_ptr + (head - HEADS - GROUPS).to(gl.int64) * capacity * WIDTH + row
+        gl.store(at, low.to(gl.bfloat16), mask=kept)
+        gl.store(at + WIDTH // 2, high.to(gl.bfloat16), mask=kept)

@@ -1,0 +1,212 @@
+"""Where a completion ends: at its unit, at the right-hand text, at the budget; the file parses whatever was written."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assistant.completion import Completion, Request
+from assistant.document import Gap
+from assistant.eval.fim import parses
+from assistant.gap import needle
+from model.engine import NoDraft
+from tests.assistant.scripted import VALIDATOR, scripted
+from validators.contracts import Unit
+
+EXPRESSIONS = ["a", "f(a, b)", "[1, (2, 3)]", "{'k': a}", "a + b", "'#, )'", "(a,\n b)", "a if b else c", "f(x=1)[0]"]
+
+
+@st.composite
+def blocks(draw: st.DrawFn, indent: str = "", depth: int = 0) -> str:
+    """A few statements at one indentation."""
+    written = ""
+    for _ in range(draw(st.integers(1, 3))):
+        value = draw(st.sampled_from(EXPRESSIONS))
+        simple = st.sampled_from(
+            [f"x = {value}", f"y = {value}  # a note", f"{value}; z = {value}", '"""two\nlines"""']
+        )
+        if depth == 2 or draw(st.integers(0, 2)):
+            written += f"{indent}{draw(simple)}\n"
+            continue
+        inner = draw(blocks(indent + "    ", depth + 1))
+        head = draw(st.sampled_from(["def f(a):", "if a:", "for x in a:", "class A:", "async def g():", "while a:"]))
+        written += f"{indent}{head}\n{inner}"
+        if head == "if a:" and draw(st.booleans()):
+            written += f"{indent}else:\n{draw(blocks(indent + '    ', depth + 1))}"
+        written += draw(st.sampled_from(["", "\n", "\n\n", f"{indent}# about what follows\n"]))
+    return written
+
+
+@st.composite
+def gaps(draw: st.DrawFn) -> tuple[Gap, str]:
+    """A gap of a program, and what was taken out of it."""
+    text = draw(blocks())
+    begin, end = sorted(draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+    return Gap(text[:begin], text[end:]), text[begin:end]
+
+
+def fill(gap: Gap, script: str, **changes: object) -> Completion:
+    return scripted(gap, script, **changes).complete(Request(gap))
+
+
+def first_end(gap: Gap, text: str, unit: Unit) -> int:
+    """The slow twin: characters of `text` after which the validator says that the unit is over; -1 if it never does."""
+    state = VALIDATOR.start(gap.prefix, gap.suffix)
+    for at, character in enumerate(text, 1):
+        verdict = VALIDATOR.check(state, character)
+        if not verdict.accepted:
+            return -1
+        state = verdict.state
+        if VALIDATOR.unit_end(state, unit):
+            return at
+    return -1
+
+
+@given(gaps(), st.sampled_from(get_args(Unit)), blocks(), st.integers(1, 5))
+@settings(max_examples=150, deadline=None)
+def test_what_is_written_ends_with_the_unit_and_never_behind_it(
+    cut: tuple[Gap, str], unit: Unit, more: str, block: int
+) -> None:
+    gap = Gap(cut[0].left, "")  # nothing on the right says where to stop
+    found = fill(gap, cut[1] + more, unit=unit, block=block, max_tokens=400)
+    if found.text:
+        assert parses(gap.filled(found.text))
+    written = found.text.removesuffix(found.closing)
+    over = first_end(gap, written, unit)
+    assert over in (-1, len(written)), "something stands behind the unit's end"
+    if found.finish_reason == "unit" and found.text and not found.closing:
+        script = cut[1] + more
+        end = first_end(gap, script, unit)
+        if end > 0:  # the validator let the whole script through up to there
+            assert script.startswith(written.rstrip("\n"))
+            between = script[len(written.rstrip()) : end - 1]
+            remarks = [line.strip() for line in between.split("\n")]
+            whole = found.text.rstrip() and all(not line or line.startswith("#") for line in remarks[:-1])
+            assert whole or len(written) < end
+
+
+@given(gaps(), st.sampled_from(get_args(Unit)), st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_a_unit_parses_with_what_stands_right_of_it(cut: tuple[Gap, str], unit: Unit, block: int) -> None:
+    gap, middle = cut
+    found = fill(gap, middle + gap.suffix, unit=unit, block=block, max_tokens=400)
+    if found.text:
+        assert found.valid
+        assert parses(gap.filled(found.text))
+    assert first_end(gap, found.text.removesuffix(found.closing), unit) in (-1, len(found.text))
+
+
+@given(gaps(), st.sampled_from(["none", *get_args(Unit)]), st.integers(2, 6), st.integers(5, 200))
+@settings(max_examples=150, deadline=None)
+def test_where_a_text_ends_does_not_depend_on_how_much_comes_at_a_time(
+    cut: tuple[Gap, str], unit: str, block: int, budget: int
+) -> None:
+    gap, middle = cut
+    one, more = (
+        fill(gap, middle + gap.suffix, unit=unit, block=size, max_tokens=budget, **changes)
+        for size, changes in ((1, {"draft": "none"}), (block, {}))
+    )
+    assert (one.text, one.closing, one.finish_reason) == (more.text, more.closing, more.finish_reason)
+    assert more.passes <= one.passes
+
+
+@given(gaps())
+@settings(max_examples=150, deadline=None)
+def test_the_suffix_is_never_repeated_in_what_is_kept(cut: tuple[Gap, str]) -> None:
+    gap, middle = cut
+    found = fill(gap, middle + gap.suffix, max_tokens=400)
+    if found.text:
+        assert parses(gap.filled(found.text))
+    sign = needle(gap.suffix)
+    at = found.text.find(sign) if sign else -1
+    while at >= 0:
+        assert not parses(gap.filled(found.text[:at])), "a place to stop was passed by"
+        at = found.text.find(sign, at + 1)
+    if found.finish_reason == "closed" and middle.strip() and sign not in middle:
+        assert middle.startswith(found.text.rstrip("\n")), "more than the middle was kept"
+
+
+@given(gaps(), st.integers(1, 60))
+@settings(max_examples=150, deadline=None)
+def test_a_budget_that_runs_out_leaves_a_file_that_parses(cut: tuple[Gap, str], budget: int) -> None:
+    gap, middle = cut
+    found = fill(gap, middle, max_tokens=budget)
+    assert found.tokens <= budget
+    if found.text:
+        assert parses(gap.filled(found.text))
+        assert found.text.endswith(found.closing)
+        assert len(found.text.encode()) <= budget, "the closing was not counted"
+    else:
+        assert found.reason
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "unit", "expected"),
+    [
+        ("x = f(", ")\n", "a, b)\n", "expression", "a"),
+        ("x = ", "\n", "a + 1  # why\ny = 2\n", "expression", "a + 1"),
+        ("x = ", "\n", "'a # b, c' + d\ny\n", "expression", "'a # b, c' + d"),
+        ("x = ", "\n", "b = c\n", "expression", "b"),
+        ("x = ", "\nz = 1\n", "(1,\n2)\ny = 3\n", "statement", "(1,\n2)"),
+        ("x = ", "", "1  # one\ny = 3\n", "line", "1  # one"),
+        ("", "b = 1\n", "a = 2\nc = 3\n", "line", "a = 2\n"),
+        ("", "", "a = 2; c = 3\n", "statement", "a = 2"),
+        ("", "", "if a:\n    b\nelsewhere = 1\n", "statement", "if a:\n    b"),
+        (
+            "def f():\n    ",
+            "\n",
+            "x = 1\n    return x\n\n\n# next\ndef g():\n    pass\n",
+            "block",
+            "x = 1\n    return x",
+        ),
+        (
+            "",
+            "",
+            'def f(a):\n    """Two\n\n    lines."""\n    return a\n\n\nprint(1)\n',
+            "function",
+            'def f(a):\n    """Two\n\n    lines."""\n    return a',
+        ),
+    ],
+)
+def test_units_end_exactly(left: str, right: str, script: str, unit: str, expected: str) -> None:
+    found = fill(Gap(left, right), script, unit=unit)
+    assert (found.text, found.finish_reason) == (expected, "unit")
+    assert found.valid
+    assert found.tokens <= len(script)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "budget", "text", "closing"),
+    [
+        ("x = f(", "\n", "a, [bcd", 7, "a, [b])", "])"),
+        ("x = '", "\n", "abc", 3, "ab'", "'"),
+        ("x = 1\n", "", "y = (2,\n3, 4", 9, "y = (2,\n)", ")"),
+        ("x = 1\n", "", "while a: ", 13, "while a: pass", "pass"),
+        ("x = 1\n", "", "y = 2\nz = ", 10, "y = 2", ""),  # what would close it would have to be made up
+    ],
+)
+def test_what_the_budget_leaves_open_is_closed(
+    left: str, right: str, script: str, budget: int, text: str, closing: str
+) -> None:
+    found = fill(Gap(left, right), script + " " * 40, max_tokens=budget)
+    assert (found.text, found.closing, found.finish_reason) == (text, closing, "length")
+    assert found.valid
+
+
+def test_blank_lines_that_the_suffix_has_too_are_not_written_twice() -> None:
+    suffix = "\n\n\ndef after(values):\n    return values\n"
+    found = fill(Gap("x = ", suffix), f"1{suffix}")
+    assert (found.text, found.finish_reason) == ("1", "closed")
+    apart = fill(Gap("x = ", "\ndef after(values):\n    return values\n"), f"1{suffix}")
+    assert (apart.text, apart.finish_reason) == ("1\n\n", "closed"), "the model wanted them, the suffix lacks them"
+
+
+def test_what_is_forced_takes_no_pass() -> None:
+    gap, script = Gap("x = a if b e", "\n"), "lse c"
+    found = scripted(gap, script, drafter=NoDraft()).complete(Request(gap))
+    assert (found.text, found.tokens, found.forced) == (script, 5, 3)
+    assert found.passes == 3, "one for what follows 'else', one for the name, one for the end"
+    assert found.drafters["forced"].kept == 3

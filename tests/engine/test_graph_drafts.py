@@ -1,0 +1,186 @@
+"""Drafts that are computed with the block, held to drafts module by module: the same tokens, and no pass too many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+import model
+from model import mtp
+from model.engine import Draft, Fixed, Greedy, NoDraft, Sampled, decode, trusting, verified
+from model.engine.contracts import Drafter
+from model.engine.graph_drafts import DRAFTED, GraphDraft
+from model.engine.graph_scorer import GraphScorer
+from model.engine.mtp_draft import MTPDraft
+from model.engine.scorer import CachedScorer
+from model.mtp_rows import MTPRows
+from tests.tiny import write_tiny_gguf
+from validators import AcceptAll
+
+CAPACITY = 160
+PROMPT = [(7 * i + i * i) % 250 for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory, device: str) -> model.Decoder:
+    path = write_tiny_gguf(tmp_path_factory.mktemp("drafts"), width=96, heads=3, groups=1, layers=2, feed_forward=72)
+    return model.load(path, device=device, dtype="float32")
+
+
+def rows_for(decoder: model.Decoder, capacity: int = CAPACITY) -> MTPRows:
+    """Modules that begin as the decoder's last block, and therefore draft something."""
+    ids = [(3 * i) % 256 for i in range(128)]
+    modules = mtp.fresh(decoder, mtp.MTPConfig(2, 40, len(ids)), sorted(set(ids)), seed=1).requires_grad_(False)
+    return MTPRows(modules, decoder, [modules.head_rows(decoder)], capacity)
+
+
+class Refusing:
+    """Refuses every token whose number and place add up to a multiple of `each`."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+
+    def accept_block(self, state: int, ids: Sequence[int]) -> tuple[int, int]:
+        for count, token in enumerate(ids):
+            if (token + state + count) % self._each == 0:
+                return count, state + count
+        return len(ids), state + len(ids)
+
+    def complete(self, state: int) -> bool:
+        return True
+
+
+class Wrong:
+    """Drafts tokens that nobody else would."""
+
+    def propose(self, ids: Sequence[int], width: int) -> Draft:
+        return Draft(((ids[-1] + 1) % 250, 3)[:width], "wrong")
+
+
+def written(
+    scorer: GraphScorer | CachedScorer, drafter: Drafter, each: int = 0, count: int = 40, **more: object
+) -> list[int]:
+    arguments = {"order": Greedy(), "window": Fixed(2), "accept": verified, "prompt": PROMPT} | more
+    steps = decode(
+        scorer=scorer,
+        validator=Refusing(each) if each else AcceptAll(),
+        state=0 if each else None,
+        drafter=drafter,
+        end_ids=(),
+        max_tokens=count,
+        **arguments,  # type: ignore[arg-type]
+    )
+    return [token for step in steps for token in step.ids]
+
+
+@pytest.mark.parametrize("each", [0, 2, 7])
+@pytest.mark.parametrize("order", [Greedy(), Sampled(0.9, 0.9, seed=4)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("width", [1, 5])
+def test_writes_what_single_tokens_write(decoder: model.Decoder, each: int, order: object, width: int) -> None:
+    scorer = GraphScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder))
+    assert drafter is not None
+    plain = CachedScorer(decoder, CAPACITY)
+    expected = written(plain, NoDraft(), each, order=order, window=Fixed(0))
+    assert written(scorer, drafter, each, order=order, window=Fixed(width)) == expected
+    # A second prompt that begins like the first text, with what is cached of it.
+    again = [*PROMPT, *expected[:33]]
+    expected = written(plain, NoDraft(), each, order=order, window=Fixed(0), prompt=again)
+    assert written(scorer, drafter, each, order=order, window=Fixed(width), prompt=again) == expected
+
+
+def test_what_follows_is_under_way_before_it_is_asked_for(decoder: model.Decoder) -> None:
+    scorer = GraphScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder))
+    assert drafter is not None
+    written(scorer, drafter)
+    # All but the prompt, the pass behind it and the first that drafts; what was started last nobody asked for.
+    assert scorer.hits == scorer.passes - 3 > 20
+    assert scorer.replays == scorer.passes - 1
+
+
+def test_the_first_token_does_not_wait_for_the_modules(decoder: model.Decoder) -> None:
+    scorer, rows = GraphScorer(decoder, CAPACITY), rows_for(decoder)
+    drafter = scorer.drafter(rows)
+    assert drafter is not None
+    begun: list[int] = []
+    advance = rows.advance
+
+    def noted(depth: int, state: Tensor, tokens: Sequence[int], start: int) -> Tensor:
+        begun.append(scorer.passes)
+        return advance(depth, state, tokens, start)
+
+    rows.advance = noted  # type: ignore[method-assign]
+    text = [*PROMPT, *written(scorer, drafter)]
+    assert begun == [2, 2]  # behind the prompt and one more token, once for each depth
+    before = scorer.passes
+    written(scorer, drafter, prompt=[*text, 7, 8])
+    assert begun[2:] == [before + 2] * 2
+
+
+@pytest.mark.parametrize("each", [0, 5])
+def test_drafts_what_the_modules_draft_one_by_one(decoder: model.Decoder, each: int) -> None:
+    scorer = GraphScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder))
+    assert drafter is not None
+    plain = CachedScorer(decoder, CAPACITY)
+    slow = MTPDraft(rows_for(decoder), plain, CAPACITY)
+    seen: list[int] = []
+
+    class Both:
+        def propose(self, ids: Sequence[int], width: int) -> Draft:
+            draft = drafter.propose(ids, width)
+            if draft.ids:
+                plain.truncate(0)
+                plain.extend(ids[:-1], Greedy())
+                assert slow.propose(ids, width).ids == draft.ids
+                seen.append(len(draft.ids))
+            return draft
+
+    written(scorer, Both(), each)
+    assert len(seen) > 10 and seen.count(2) >= len(seen) - 1  # the last token has no room for two
+
+
+def test_a_block_taken_on_trust_is_not_lost(decoder: model.Decoder) -> None:
+    """Tokens that the decoder would not have written are kept; what was under way had written over their rows."""
+
+    class Wanting(Wrong):
+        def propose(self, ids: Sequence[int], width: int) -> Draft:
+            scorer.want_draft()
+            return super().propose(ids, width)
+
+    scorer, plain = GraphScorer(decoder, CAPACITY), CachedScorer(decoder, CAPACITY)
+    assert scorer.drafter(rows_for(decoder)) is not None
+    expected = written(plain, Wrong(), accept=trusting)
+    assert written(scorer, Wanting(), accept=trusting) == expected
+
+
+def test_near_the_start_and_the_end_blocks_do_not_draft(decoder: model.Decoder) -> None:
+    scorer, plain = GraphScorer(decoder, CAPACITY), CachedScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder))
+    assert drafter is not None
+    for prompt in ([5], [5, 6], [5, 6, 7], [*PROMPT, *PROMPT, *PROMPT, *PROMPT[:30]]):
+        expected = written(plain, NoDraft(), prompt=prompt)
+        assert written(scorer, drafter, prompt=prompt) == expected
+
+
+def test_modules_of_another_kind_are_left_to_others(decoder: model.Decoder) -> None:
+    ids = list(range(100))
+    single = mtp.fresh(decoder, mtp.MTPConfig(1, 40, len(ids)), ids, seed=1).requires_grad_(False)
+    rows = MTPRows(single, decoder, [single.head_rows(decoder)], CAPACITY)
+    assert GraphScorer(decoder, CAPACITY).drafter(rows) is None
+    assert DRAFTED == 3 and isinstance(GraphScorer(decoder, CAPACITY).drafter(rows_for(decoder)), GraphDraft)
+
+
+def test_without_room_drafts_are_left_to_others(decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.engine.graph_scorer.DraftPass", _no_room)
+    scorer = GraphScorer(decoder, CAPACITY)
+    assert scorer.drafter(rows_for(decoder)) is None
+    assert scorer.predicted() is None and written(scorer, NoDraft(), count=3)
+
+
+def _no_room(*_: object) -> None:
+    raise torch.OutOfMemoryError
