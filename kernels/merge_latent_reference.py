@@ -13,5 +13,5 @@ def merge_latent(
     means: Tensor, sums: Tensor, up: Tensor, start: Tensor, of: Heads, chunk: int, dtype: torch.dtype
 ) -> Tensor:
     latents = merge_reference.merge(means, sums, start, chunk, torch.float32).view(-1, of.heads, of.latent)
-    values = up.float().view(of.heads, of.plain + of.value, of.latent)[:, of.plain :]
-    return torch.einsum("rhc,hvc->rhv", latents, values).flatten(1).to(dtype)
+    values = up.double().view(of.heads, of.plain + of.value, of.latent)[:, of.plain :]
+    return torch.einsum("rhc,hvc->rhv", latents.double(), values).flatten(1).to(dtype)

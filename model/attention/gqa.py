@@ -59,7 +59,7 @@ class GroupedQueryAttention(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=span.causal(1), enable_gqa=True)
         stacked = q.reshape(q.shape[0], self.groups, -1, self.width)  # [B, G, H/G·T, D]
         mask = span.causal(self.heads // self.groups) if span.time > 1 else None
-        return F.scaled_dot_product_attention(stacked, k, v, attn_mask=mask).view(q.shape)
+        return F.scaled_dot_product_attention(stacked, k, v, attn_mask=mask).reshape(q.shape)
 
 
 def rows_apart(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:

@@ -70,7 +70,7 @@ def test_a_pass_is_checked_and_taken_apart(
         ops = profile.ops(scorer, 3)
         assert set(profile.USED_BY.values()) < set(ops)
         assert ops["gate_up"][1] == pytest.approx(2 * 96 * 64 * 4 / 1e6)
-        profile.show(ops, 3)
+        profile.show(ops, 3, rate=4e12)
         tried = profile.other_tiles(scorer, [1])
     assert {op: len(tiles) for op, tiles in tried.items()} == {op: len(each) + 1 for op, each in profile.TRIED.items()}
     assert "gate_up" in capsys.readouterr().out

@@ -38,7 +38,7 @@ ROUTINGS = {
 def test_routing(how: Routing, rows: int, k: int, device: str) -> None:
     x = random(rows, 2 * k, device=device)[:, ::2]  # laid out with gaps
     weight, gain = (random(*shape, dtype=torch.bfloat16, device=device) for shape in ((how.experts, k), (k,)))
-    weight *= 0.3  # so that thresholds are reached by some rows
+    weight *= 2.4 / k**0.5  # so that thresholds are reached by some rows, and no sigmoid is 1
     for bias in (None, random(how.experts, device=device) * 0.1):
         ours, twin = both(lambda bias=bias: kernels.route(x, gain, 1e-6, weight, bias, how))
         assert torch.equal(ours[0], twin[0])
@@ -67,6 +67,8 @@ def chosen(rows: int, experts: int, slots: int, device: str) -> tuple[Tensor, Te
     """Some slots are not used."""
     generator = torch.Generator().manual_seed(rows)
     ids = torch.stack([torch.randperm(experts + 1, generator=generator)[:slots] for _ in range(rows)]).int()
+    if slots > 1:
+        ids[-1, -1] = experts
     gates = torch.rand(rows, slots, generator=generator) * (ids < experts)
     return ids.to(device), gates.to(device)
 
@@ -103,7 +105,7 @@ def test_products_of_chosen_experts(
     used = torch.cat([ids < experts, torch.ones(rows, shares, dtype=torch.bool, device=device)], 1)
     bound = BOUNDS[torch.float32 if bits == 32 else torch.bfloat16]
     assert error(ours[used], twin[used]) <= bound
-    assert ours[~used].isnan().all() and (~used).any() >= (rows * slots > 6)
+    assert ours[~used].isnan().all() and (~used).any() >= (slots > 1)
     # The twin reads no slot that is not used either.
     args = (torch.where(used.unsqueeze(-1), twin, torch.nan), ids, gates, down, shared_last)
     assert error(*both(lambda: kernels.experts_add(x, *args))) <= SUMS[torch.float32 if bits == 32 else torch.bfloat16]

@@ -30,11 +30,11 @@ def first_{name}(value: int) -> int:
 class Holder{name}:
     """Keeps {name}."""
 
-    def __init__(self, held: list[int]) -> None:
-        self.held = held
+    def __init__(self, kept: list[int]) -> None:
+        self.kept = kept
 
     def largest_{name}(self) -> int:
-        return max(self.held, default={number})
+        return max(self.kept, default={number})
 '''
 
 

@@ -38,7 +38,7 @@ def test_every_boundary_of_real_files_is_viable(writing: str) -> None:
 
 def test_bad_blocks_are_refused() -> None:
     small = [source for source in corpus.standard_library(20, 2) if len(source.text) < 6_000]
-    count = validator_exactness.bad_blocks_accepted(small, 60, seed=2)
+    count = validator_exactness.bad_blocks_accepted(validator_exactness.bad_blocks(small, 60, seed=2))
     assert (count.examples, count.of) == ((), 60)
 
 
