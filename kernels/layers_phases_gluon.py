@@ -140,6 +140,7 @@ def kernel(
     OUT_TILES: gl.constexpr = (K + TILE * PROGRAMS - 1) // (TILE * PROGRAMS)
     GATES: gl.constexpr = (F + TILE * PROGRAMS - 1) // (TILE * PROGRAMS)
     SOON: gl.constexpr = min(SOONEST, GATES)
+    EARLY: gl.constexpr = min(SOON + 1, GATES)
     WIDE: gl.constexpr = chunks_of(K, WARPS, BITS)  # rooms of a tile
     AFTER: gl.constexpr = QKV_TILES * WIDE  # rooms of queries, keys, values, before those of the output projection
     DOWN: gl.constexpr = OUT_TILES * chunks_of(F, WARPS, BITS)
@@ -162,11 +163,9 @@ def kernel(
         async_copy.commit_group()
         w = _part(weight_ptr, table_ptr, first, 2)
         _bring_tiles(turn_rooms, 0, 0, MANY, QKV_TILES, w, QKV, program, PROGRAMS, K, WIDTH, WARPS, BITS)
+        async_copy.commit_group()
         w = _part(weight_ptr, table_ptr, first, 3)
         _bring_tiles(turn_rooms, AFTER, 0, MANY, OUT_TILES, w, K, program, PROGRAMS, INNER, 0, WARPS, BITS)
-        async_copy.commit_group()
-        w = _part(weight_ptr, table_ptr, first, 4)
-        _bring_gates(gate_rooms, SOON, GATES, w, F, F, program, PROGRAMS, K, WARPS, BITS)
         async_copy.commit_group()
     for layer in range(first, last):
         # Programs that have come to barriers when a layer begins; of the next layer, if there is one, weights go ahead.
@@ -174,6 +173,16 @@ def kernel(
         reached = step * PROGRAMS
         next_layer = gl.minimum(layer + 1, last - 1)
         more = layer + 1 < last
+        # All places at once, so that nothing waits for the table later on.
+        attention_gain_ptr = _part(gain_ptr, table_ptr, layer, 0)
+        feed_forward_gain_ptr = _part(gain_ptr, table_ptr, layer, 1)
+        w_gates = _part(weight_ptr, table_ptr, layer, 4)
+        w_down = _part(weight_ptr, table_ptr, layer, 5)
+        f_qkv = _part(factor_ptr, table_ptr, layer, 6)
+        f_out = _part(factor_ptr, table_ptr, layer, 7)
+        f_gates = _part(factor_ptr, table_ptr, layer, 8)
+        f_down = _part(factor_ptr, table_ptr, layer, 9)
+        bias_ptr = _part(gain_ptr, table_ptr, layer, 10)
         keys_ptr = _part(cache_ptr, table_ptr, layer, 11)
         values_ptr = _part(cache_ptr, table_ptr, layer, 12)
 
@@ -182,14 +191,12 @@ def kernel(
                 w = _part(weight_ptr, table_ptr, layer, 2)
                 _bring_tiles(turn_rooms, 0, 0, MANY, QKV_TILES, w, QKV, program, PROGRAMS, K, WIDTH, WARPS, BITS)
                 async_copy.commit_group()
-            gain = gains(_part(gain_ptr, table_ptr, layer, 0), K, WARPS, 8, BITS)
-            bias_ptr = _part(gain_ptr, table_ptr, layer, 10)
-            f = _part(factor_ptr, table_ptr, layer, 6)
+            gain = gains(attention_gain_ptr, K, WARPS, 8, BITS)
             factors = ()
             fetched = ()
             for t in gl.static_range(QKV_TILES):
                 tile = program + t * PROGRAMS
-                factors += tile_factors(f, tile, 0, QKV, K, GROUP, WIDTH, WARPS, BITS)
+                factors += tile_factors(f_qkv, tile, 0, QKV, K, GROUP, WIDTH, WARPS, BITS)
                 fetched += (fetch_heads(bias_ptr, rotation_ptr, tile, start, capacity, QKV, WIDTH, BIAS, WARPS),)
             if PHASE == ALL:
                 _tick(times_ptr, step, 0, PROGRAMS, TIMED)
@@ -207,17 +214,21 @@ def kernel(
             if PHASE == ALL:
                 _tick(times_ptr, step, 2, PROGRAMS, TIMED)
                 _arrive(counter_ptr)
+                _bring_gates(gate_rooms, SOON, EARLY, w_gates, F, F, program, PROGRAMS, K, WARPS, BITS)
+                async_copy.commit_group()
 
         if PHASE == ALL or PHASE == 1:  # attention by chunks
             items = gl.minimum((start + rows - 1) // CHUNK + 1, chunks) * rows * GROUPS
             known = gl.minimum(start, capacity) - 1
-            for item in range(program, gl.maximum(items, program + 1), PROGRAMS):
+            # The last programs begin: they have the fewest tiles of the output projection, and it waits for attention.
+            turn = PROGRAMS - 1 - program
+            for item in range(turn, gl.maximum(items, turn + 1), PROGRAMS):
                 old = fetch_item(item, keys_ptr, values_ptr, known, rows, capacity, GROUPS, WIDTH, CHUNK, WARPS)
                 if PHASE == ALL:
-                    if item == program:
+                    if item == turn:
                         _tick(times_ptr, step + 1, 0, PROGRAMS, TIMED)
                     _wait(counter_ptr, reached + PROGRAMS)  # at once, but for the first
-                    if item == program:
+                    if item == turn:
                         _tick(times_ptr, step + 1, 1, PROGRAMS, TIMED)
                 if item < items:
                     attend_item(
@@ -227,17 +238,17 @@ def kernel(
             if PHASE == ALL:
                 _tick(times_ptr, step + 1, 2, PROGRAMS, TIMED)
                 _arrive(counter_ptr)
+                _bring_gates(gate_rooms, EARLY, GATES, w_gates, F, F, program, PROGRAMS, K, WARPS, BITS)
+                async_copy.commit_group()
 
         if PHASE == ALL or PHASE == 2:  # chunks put together, output projection, residual sum
             if PHASE == 2:
                 w = _part(weight_ptr, table_ptr, layer, 3)
                 _bring_tiles(turn_rooms, AFTER, 0, MANY, OUT_TILES, w, K, program, PROGRAMS, INNER, 0, WARPS, BITS)
                 async_copy.commit_group()
-            f = _part(factor_ptr, table_ptr, layer, 7)
             factors = ()
             for t in gl.static_range(OUT_TILES):
-                factors += tile_factors(f, program + t * PROGRAMS, 0, K, INNER, GROUP, 0, WARPS, BITS)
-            w = _part(weight_ptr, table_ptr, layer, 5)
+                factors += tile_factors(f_out, program + t * PROGRAMS, 0, K, INNER, GROUP, 0, WARPS, BITS)
             if PHASE == ALL:
                 _tick(times_ptr, step + 2, 0, PROGRAMS, TIMED)
                 _wait(counter_ptr, reached + 2 * PROGRAMS)
@@ -246,30 +257,27 @@ def kernel(
             for t in gl.static_range(OUT_TILES):
                 before += (load_rows(x_ptr, program + t * PROGRAMS, K, rows, WARPS),)
             fragments = merged(means_ptr, sums_ptr, start, rows, chunks, HEADS, WIDTH, CHUNK, WARPS, BITS)
-            async_copy.wait_group(1 if PHASE == ALL else 0)
+            async_copy.wait_group(2 if PHASE == ALL else 0)
             ys = products(fragments, turn_rooms, AFTER, factors, OUT_TILES, 1, INNER, WARPS, BITS)
             for t in gl.static_range(OUT_TILES):
                 store_rows(x_ptr, before[t] + ys[t], program + t * PROGRAMS, K, rows, WARPS)
             if PHASE == ALL:
                 _tick(times_ptr, step + 2, 2, PROGRAMS, TIMED)
                 _arrive(counter_ptr)
-                _bring_tiles(down_rooms, 0, 0, ROOMS, OUT_TILES, w, K, program, PROGRAMS, F, 0, WARPS, BITS)
+                _bring_tiles(down_rooms, 0, 0, ROOMS, OUT_TILES, w_down, K, program, PROGRAMS, F, 0, WARPS, BITS)
                 async_copy.commit_group()
 
         if PHASE == ALL or PHASE == 3:  # gate, up
             if PHASE == 3:
-                w = _part(weight_ptr, table_ptr, layer, 4)
-                _bring_gates(gate_rooms, 0, GATES, w, F, F, program, PROGRAMS, K, WARPS, BITS)
+                _bring_gates(gate_rooms, 0, GATES, w_gates, F, F, program, PROGRAMS, K, WARPS, BITS)
                 async_copy.commit_group()
-            gain = gains(_part(gain_ptr, table_ptr, layer, 1), K, WARPS, 8, BITS)
-            f = _part(factor_ptr, table_ptr, layer, 8)
+            gain = gains(feed_forward_gain_ptr, K, WARPS, 8, BITS)
             factors = ()
             for t in gl.static_range(GATES):
                 tile = program + t * PROGRAMS
-                factors += tile_factors(f, tile, 0, F, K, GROUP, 0, WARPS, BITS)
-                factors += tile_factors(f, tile, F, F, K, GROUP, 0, WARPS, BITS)
+                factors += tile_factors(f_gates, tile, 0, F, K, GROUP, 0, WARPS, BITS)
+                factors += tile_factors(f_gates, tile, F, F, K, GROUP, 0, WARPS, BITS)
             w = _part(weight_ptr, table_ptr, next_layer, 4)
-            w_down = _part(weight_ptr, table_ptr, layer, 5)
             if PHASE == ALL:
                 _tick(times_ptr, step + 3, 0, PROGRAMS, TIMED)
                 _wait(counter_ptr, reached + 3 * PROGRAMS)
@@ -295,18 +303,15 @@ def kernel(
 
         if PHASE == ALL or PHASE == 4:  # down, residual sum
             if PHASE == 4:
-                w = _part(weight_ptr, table_ptr, layer, 5)
-                _bring_tiles(down_rooms, 0, 0, MANY, OUT_TILES, w, K, program, PROGRAMS, F, 0, WARPS, BITS)
+                _bring_tiles(down_rooms, 0, 0, MANY, OUT_TILES, w_down, K, program, PROGRAMS, F, 0, WARPS, BITS)
                 async_copy.commit_group()
-            f = _part(factor_ptr, table_ptr, layer, 9)
             factors = ()
             before = ()
             for t in gl.static_range(OUT_TILES):
-                factors += tile_factors(f, program + t * PROGRAMS, 0, K, F, GROUP, 0, WARPS, BITS)
+                factors += tile_factors(f_down, program + t * PROGRAMS, 0, K, F, GROUP, 0, WARPS, BITS)
                 before += (load_rows(x_ptr, program + t * PROGRAMS, K, rows, WARPS),)  # this program's own
             w = _part(weight_ptr, table_ptr, next_layer, 2)
             w_out = _part(weight_ptr, table_ptr, next_layer, 3)
-            w_gates = _part(weight_ptr, table_ptr, next_layer, 4)
             if PHASE == ALL:
                 _tick(times_ptr, step + 4, 0, PROGRAMS, TIMED)
                 _wait(counter_ptr, reached + 4 * PROGRAMS)
@@ -322,40 +327,11 @@ def kernel(
             if PHASE == ALL:
                 _tick(times_ptr, step + 4, 2, PROGRAMS, TIMED)
                 _arrive(counter_ptr)
-                _bring_tiles(
-                    turn_rooms,
-                    0,
-                    0,
-                    MANY,
-                    QKV_TILES,
-                    w,
-                    gl.where(more, QKV, 0),
-                    program,
-                    PROGRAMS,
-                    K,
-                    WIDTH,
-                    WARPS,
-                    BITS,
-                )
-                _bring_tiles(
-                    turn_rooms,
-                    AFTER,
-                    0,
-                    MANY,
-                    OUT_TILES,
-                    w_out,
-                    gl.where(more, K, 0),
-                    program,
-                    PROGRAMS,
-                    INNER,
-                    0,
-                    WARPS,
-                    BITS,
-                )
+                n = gl.where(more, QKV, 0)
+                _bring_tiles(turn_rooms, 0, 0, MANY, QKV_TILES, w, n, program, PROGRAMS, K, WIDTH, WARPS, BITS)
                 async_copy.commit_group()
-                _bring_gates(
-                    gate_rooms, SOON, GATES, w_gates, gl.where(more, F, 0), F, program, PROGRAMS, K, WARPS, BITS
-                )
+                n = gl.where(more, K, 0)
+                _bring_tiles(turn_rooms, AFTER, 0, MANY, OUT_TILES, w_out, n, program, PROGRAMS, INNER, 0, WARPS, BITS)
                 async_copy.commit_group()
     async_copy.wait_group(0)
     if PHASE == ALL:

@@ -28,7 +28,7 @@ FIELDS = 13
 TILE = 8
 """Rows of a weight that a program multiplies at a time."""
 
-SOON = 2
+SOON = 1
 """Tiles of gate and up that are copied as soon as they have room; the others behind what is needed before them."""
 
 UNIT = 16

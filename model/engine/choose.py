@@ -24,6 +24,8 @@ def scorer_for(decoder: Decoder, capacity: int) -> CachedScorer | GraphScorer:
         return CachedScorer(decoder, capacity)
     if problem := gpu.problem():
         raise ModelUsageError(f"{problem}; --device cpu computes on the processor")
+    # cuDNN plans attention anew for every shape, a tenth of a second each, and here shapes grow with every token.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         if reason := gpu.unsupported(decoder):
             log.info("blocks are computed module by module: %s", reason)

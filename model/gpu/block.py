@@ -30,6 +30,10 @@ MOST_ROWS = 32
 """Rows of a block."""
 
 
+FEWEST = 4
+"""Layers for which one launch pays: it begins with nothing copied ahead, and nothing runs beside its beginning."""
+
+
 class Layer(NamedTuple):
     """A layer's weights, by what reads them, and the rows of its cache."""
 
@@ -123,7 +127,7 @@ class OneLaunch:
 
 def passage(layers: Sequence[Layer], rotation: Tensor) -> Passage:
     """In one launch where that is asked for (`VIABLE_ONE_LAUNCH=1`) and possible; which it is, is logged."""
-    if launching.one_launch():
+    if launching.one_launch() and len(layers) >= FEWEST:
         together = [_together(layer) for layer in layers]
         weights = [each for each in together if each is not None]
         reason = (
