@@ -86,7 +86,7 @@ def overlaps() -> bool:
 
 
 def one_launch() -> bool:
-    """Are all layers of a pass to be computed in one launch? Not unless it is asked for: it was not yet measured."""
+    """Are all layers of a pass to be computed in one launch? Not unless it is asked for: see docs/gpu.md."""
     return os.environ.get(ONE_LAUNCH, "0") == "1"
 
 

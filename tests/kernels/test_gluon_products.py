@@ -40,6 +40,7 @@ def test_products_on_matrix_units(
     module = importlib.import_module(f"kernels.{op}_gluon")
     twin = importlib.import_module(f"kernels.{op}_reference")
     monkeypatch.setattr("kernels.matrix_gluon.staged_most", lambda: 200_000)
+    monkeypatch.setattr(launching, "overlaps", lambda: False)  # whatever GPU this machine has, nothing runs on it
     features = 2 * n if op == "norm_swiglu" else n
     weight: Any = random(features, k).bfloat16() if bits == 16 else few_bits(features, k, bits, "cpu", group)
     added = random(features).bfloat16() if bias else None
