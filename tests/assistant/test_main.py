@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from assistant import __version__
+from assistant.__main__ import busy
 from assistant.cli import SUMMARIES
 from tests.assistant.fake import Shell
 from tests.tiny import write_tiny_gguf
@@ -189,3 +190,15 @@ def _maps(process: int, library: str) -> bool:
         return library in Path(f"/proc/{process}/maps").read_text()
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(("load", "expected"), [(0.3, False), (1.9, False), (2.0, True), (7.5, True)])
+def test_a_machine_whose_cores_all_work_is_busy(load: float, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 9.0))
+    assert busy() is expected
+
+
+def test_a_system_that_tells_no_load_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "getloadavg")
+    assert not busy()
