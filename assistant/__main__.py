@@ -8,9 +8,12 @@ import sys
 from assistant.interrupts import INTERRUPTED, installed, tell
 
 SPIN, BUSY_SPIN = "30000", "300"
-"""How often a thread of PyTorch's OpenMP seeks work before it sleeps, on an idle machine and on a busy one. Its default,
-ten times as often, is no quicker on an idle machine. On a busy one threads spin in the way of those that they wait for:
-with two cores and two programs beside us a pass took 550 to 1,400 ms, and 190 with short spins; idle, 57 and 71."""
+"""How often a thread of PyTorch's OpenMP seeks work before it sleeps, on an idle machine and on a busy one.
+
+Its default, ten times as often, is no quicker on an idle machine. On a busy one threads spin in the way of those that
+they wait for: with two cores and two programs beside us a pass took 550 to 1,400 ms, and 190 with short spins; idle, 57
+and 71.
+"""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,7 +23,7 @@ import click
 
 from assistant import store
 from assistant.bench.processes import measured_by
-from assistant.errors import UsageProblem, ViableError
+from assistant.errors import UsageProblem
 from assistant.settings import DEFAULT_MODEL
 
 CONTEXT = 2048
@@ -121,9 +121,7 @@ def cut_texts(site: Path, count: int) -> list[Text]:
     """Two gaps and one beginning of each of `count` held-out files, with nothing written yet."""
     from assistant.eval import fim
 
-    files = fim.collect(site, count, 0)
-    if not files:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    files = fim.required(site, count, 0)
     found: list[Text] = []
     for gap in fim.gaps(files, 0):
         if gap.shape != "line end":

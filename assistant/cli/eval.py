@@ -48,9 +48,7 @@ def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
     from assistant.progress import Progress
     from assistant.session import open_session
 
-    found = evaluation.collect(site, files, draw)
-    if not found:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    found = evaluation.required(site, files, draw)
     cuts = evaluation.gaps(found, draw)
     settings = flags.settings()
     session = open_session(settings)
@@ -110,9 +108,7 @@ def accept(files: int, site: Path, draw: int, flags: Flags) -> None:
     from assistant.progress import Progress
     from assistant.session import open_session
 
-    found = fim.collect(site, files, draw)
-    if not found:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    found = fim.required(site, files, draw)
     cuts = fim.gaps(found, draw)
     session = open_session(flags.settings())
     with Progress(2 * len(cuts), "gaps") as progress:
@@ -138,9 +134,7 @@ def exact(prompts: int, site: Path, draw: int, flags: Flags) -> None:
     from assistant.progress import Progress
     from assistant.session import open_session
 
-    asked = evaluation.prompts(held_out.collect(site, -(-prompts // 4), draw), prompts, draw)
-    if not asked:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    asked = evaluation.prompts(held_out.required(site, -(-prompts // 4), draw), prompts, draw)
     flags = replace(flags, temperature=0.0, max_tokens=flags.max_tokens or evaluation.MAX_TOKENS)
     session = open_session(flags.settings())
     pairs = []

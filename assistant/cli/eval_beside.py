@@ -30,9 +30,9 @@ def imports(gaps: int, site: Path, draw: int, flags: Flags) -> None:
     from assistant.progress import Progress
     from assistant.session import open_session
 
-    found = beside.uses(fim.collect(site, FILES, draw), site, gaps, draw)
+    found = beside.uses(fim.required(site, FILES, draw), site, gaps, draw)
     if not found:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+        raise ViableError(f"no line of the held-out files in {site} uses a name imported from its own package")
     told = flags.context_files or TOKENS
     session = open_session(
         replace(flags, max_tokens=flags.max_tokens or MAX_TOKENS, context=flags.context or CONTEXT).settings()

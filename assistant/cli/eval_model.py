@@ -29,11 +29,9 @@ _DTYPE = click.option("--dtype", default="auto", show_default=True, metavar="DTY
 
 
 def _texts(site: Path, files: int, draw: int) -> list[str]:
-    from assistant.eval.fim import collect
+    from assistant.eval.fim import required
 
-    found = collect(site, files, draw)
-    if not found:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    found = required(site, files, draw)
     return [file.text for file in found]
 
 
@@ -88,9 +86,7 @@ def gaps(model: str, files: int, site: Path, draw: int, device: str, dtype: str,
     """
     from assistant.eval import architecture, fim, small
 
-    held = fim.collect(site, files, draw)
-    if not held:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    held = fim.required(site, files, draw)
     path, decoder, tokenizer = _open(model, device, dtype)
     found = small.gaps(architecture.score(decoder), tokenizer, held, draw, context)
     for shape, (hits, count) in found.items():

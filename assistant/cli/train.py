@@ -11,6 +11,7 @@ import click
 
 from assistant.cli import train_beside, train_further, train_small
 from assistant.cli import train_parts as parts
+from assistant.errors import ViableError
 
 
 @click.group()
@@ -54,14 +55,17 @@ def data(model: str, out: Path, seed: int, site: tuple[str, ...], workers: int, 
 
     Only packages whose metadata state a permissive licence; never those that are held out for measuring.
     """
-    from model import load_tokenizer
+    from model import ModelError, load_tokenizer
     from model.train.corpus import Recipe, write
     from model.train.manifest import installed
 
     tokenizer = load_tokenizer(parts.path_of(model))
     begin = time.perf_counter()
     recipe = Recipe(parts.build, parts.end_id(tokenizer), gaps, seed)
-    manifest, _ = write(out, installed(list(site) or None), tokenizer, recipe, workers)
+    try:
+        manifest, _ = write(out, installed(list(site) or None), tokenizer, recipe, workers)
+    except ModelError as error:
+        raise ViableError(str(error)) from error
     for entry in manifest.packages:
         click.echo(f"{entry.package} {entry.version}  {entry.licence}  {entry.files} files  {entry.bytes:,} bytes")
     for refused in manifest.refused:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from assistant.cli import train_small
-from assistant.errors import UsageProblem, ViableError
+from assistant.errors import UsageProblem
 
 
 @click.command("further")
@@ -65,9 +65,7 @@ def further(
     out.mkdir(parents=True, exist_ok=True)
     begin, data = begin or FOLDER / "viable-small", data or out / "streams"
     place = train_small.place_for(device)
-    held_out = fim.collect(site, files, 0)
-    if not held_out:
-        raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
+    held_out = fim.required(site, files, 0)
     if not (data / "manifest.json").exists():
         context.invoke(train_small.streams, vocabulary=begin, out=data, site=(str(site),), gap_order=gap_order)
     asked = small.Asked(held_out, open_streams(data), rows, length, tries=tries)

@@ -79,6 +79,7 @@ def streams(
     Only packages whose metadata state a permissive licence; never those that are held out for measuring.
     """
     from assistant import prompt
+    from model import ModelError
     from model.train.corpus import Recipe
     from model.train.manifest import installed
     from model.train.streams import write
@@ -88,7 +89,10 @@ def streams(
         tokenizer.suffix_first = gap_order == "suffix-first"
     begin = time.perf_counter()
     recipe = Recipe(lambda *parts: prompt.build(*parts).ids, min(tokenizer.end_ids), seed=seed)
-    manifest = write(out, installed(list(site) or None), tokenizer, recipe, workers)
+    try:
+        manifest = write(out, installed(list(site) or None), tokenizer, recipe, workers)
+    except ModelError as error:
+        raise ViableError(str(error)) from error
     click.echo(
         f"{len(manifest.packages)} packages, {manifest.files} files, {manifest.bytes:,} bytes, "
         f"{manifest.tokens:,} tokens; left out: {manifest.dropped}; {time.perf_counter() - begin:.0f} s"

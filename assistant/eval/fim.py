@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from assistant import prompt as prompts
+from assistant.errors import ViableError
 from model import Decoder, Tokenizer
 from model.train.batched import generate
 from model.train.gaps import MEASURED, Cut, cut
@@ -69,6 +70,13 @@ def collect(site: Path, count: int, seed: int) -> list[File]:
     found.sort(key=lambda file: (file.package, file.path))
     Random(seed).shuffle(found)
     return found[:count]
+
+
+def required(site: Path, count: int, seed: int) -> list[File]:
+    """The same; ViableError where there are none."""
+    if found := collect(site, count, seed):
+        return found
+    raise ViableError(f"no held-out package is installed in {site}; `pip install networkx` brings one")
 
 
 def write_files(path: Path, files: Sequence[File]) -> None:

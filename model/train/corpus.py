@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.errors import ModelUsageError
 from model.tokenizer import Tokenizer
 from model.train.gaps import any_cut
 from model.train.manifest import Entry, Manifest, Package
@@ -64,11 +65,11 @@ def sample(tokenizer: Tokenizer, text: str, recipe: Recipe, random: Random) -> t
 def write(
     folder: Path, packages: list[Package], tokenizer: Tokenizer, recipe: Recipe, workers: int = 1
 ) -> tuple[Manifest, Selection]:
-    """Select, encode, cut and write everything into `folder`."""
+    """Select, encode, cut and write everything into `folder`; ModelUsageError where there is nothing to write."""
     folder.mkdir(parents=True, exist_ok=True)
     selection = select(packages, recipe.seed, workers)
     if not selection.documents:
-        raise ValueError("no package here has Python source that may be used")
+        raise ModelUsageError("no package here has Python source that may be used")
     tokens = _write_documents(folder / "documents.u32", selection.documents, tokenizer, recipe, workers)
     _write_documents(folder / "held_out.u32", selection.held_out, tokenizer, recipe, workers)
     counts = np.bincount(np.fromfile(folder / "documents.u32", dtype=np.uint32), minlength=tokenizer.vocab_size)
