@@ -457,7 +457,8 @@ def test_by_the_door(streams: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "<svg" in (tmp_path / "b/curves.svg").read_text()
-    assert stored.load(tmp_path / "b/whole").shape == TINY
+    order = "suffix-first" if SHIPPED.suffix_first else "prefix-first"
+    assert stored.load(tmp_path / "b/whole").shape == replace(TINY, gap_order=order)
     about = json.loads((tmp_path / "b/model/config.json").read_text())["about"]
     assert about["steps"] == "2" and len(about["data"]) == 64
     result = runner.invoke(command, [*common, "--out", str(tmp_path / "c"), "--shape", "huge"])
@@ -467,21 +468,22 @@ def test_by_the_door(streams: Path, tmp_path: Path) -> None:
     assert "shares of one whole" in str(result.exception)
 
 
-def test_the_order_of_the_data_is_the_order_of_the_model(site: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("order", "text"), [("suffix-first", "ba = "), ("prefix-first", "a = b")])
+def test_the_order_of_the_data_is_the_order_of_the_model(order: str, text: str, site: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> None:
         result = CliRunner().invoke(command, list(arguments))
         assert result.exit_code == 0, result.output
 
     data, out = str(tmp_path / "data"), tmp_path / "out"
-    run("streams", "--out", data, "--site", str(site), "--workers", "1", "--gap-order", "suffix-first")
+    run("streams", "--out", data, "--site", str(site), "--workers", "1", "--gap-order", order)
     run("small", "--data", data, "--out", str(out), "--shape", "tiny", "--steps", "1", "--rows", "2", "--time", "48",
         "--device", "cpu")  # fmt: skip
     tokenizer = model.load_tokenizer(out / "model")
-    assert tokenizer.suffix_first and not SHIPPED.suffix_first
+    assert tokenizer.suffix_first == (order == "suffix-first")
     ids = prompt.build(tokenizer, "a = ", "b", 50).ids
-    assert tokenizer.fim and ids[:2] == (tokenizer.fim.prefix, tokenizer.fim.suffix)
-    assert tokenizer.decode(ids) == "ba = "
-    assert stored.load(out / "model").shape.gap_order == "suffix-first"
+    assert tokenizer.fim and ids[0] == tokenizer.fim.prefix and tokenizer.fim.suffix in ids
+    assert tokenizer.decode(ids) == text
+    assert stored.load(out / "model").shape.gap_order == order
 
 
 def test_one_run_trains_on_and_measures_before_and_after(streams: Path, tmp_path: Path) -> None:
