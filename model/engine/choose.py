@@ -9,10 +9,19 @@ import torch
 from model import gpu
 from model.decoder import Decoder
 from model.engine.graph_scorer import GraphScorer
+from model.engine.pace import STEADY, Pace, Steady
 from model.engine.scorer import CachedScorer
 from model.errors import ModelUsageError
+from model.quantised import Int4Linear, Int8Linear
 
 log = logging.getLogger(__name__)
+
+
+def pace_of(decoder: Decoder) -> Pace | Steady:
+    """Threads may become fewer where that changes no bit: sums of whole numbers, and attention row by row."""
+    exact = isinstance(decoder.projection, Int8Linear | Int4Linear)
+    plain = decoder.config.experts is None and decoder.config.latent is None
+    return Pace(torch.get_num_threads()) if exact and plain else STEADY
 
 
 def scorer_for(decoder: Decoder, capacity: int) -> CachedScorer | GraphScorer:
@@ -21,7 +30,7 @@ def scorer_for(decoder: Decoder, capacity: int) -> CachedScorer | GraphScorer:
     ModelUsageError says what is missing where the decoder is on a GPU that cannot run the kernels, or does not fit it.
     """
     if decoder.device.type == "cpu":
-        return CachedScorer(decoder, capacity)
+        return CachedScorer(decoder, capacity, pace_of(decoder))
     if problem := gpu.problem():
         raise ModelUsageError(f"{problem}; --device cpu computes on the processor")
     # cuDNN plans attention anew for every shape, a tenth of a second each, and here shapes grow with every token.

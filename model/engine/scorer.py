@@ -10,6 +10,7 @@ from torch import Tensor
 from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.order import Order, ranked
+from model.engine.pace import STEADY, Pace, Steady
 
 PIECES = {"cpu": 64}
 """By device, tokens of a prompt that are computed at a time. On two cores a block of the default model then takes about
@@ -26,8 +27,10 @@ class CachedScorer:
     `passes` counts the passes made so far, prefill included.
     """
 
-    def __init__(self, decoder: Decoder, capacity: int) -> None:
+    def __init__(self, decoder: Decoder, capacity: int, pace: Pace | Steady = STEADY) -> None:
+        """pace: how many threads a pass takes."""
         self._decoder = decoder
+        self._pace = pace
         self._cache = decoder.new_cache(capacity)
         self._ids: list[int] = []
         self._hidden: Tensor | None = None
@@ -54,7 +57,8 @@ class CachedScorer:
 
         first = len(self._ids)
         try:
-            hidden = self._decoder.hidden(torch.tensor([ids], device=self._decoder.device), self._cache, look_up)
+            with self._pace.measured():
+                hidden = self._decoder.hidden(torch.tensor([ids], device=self._decoder.device), self._cache, look_up)
         except BaseException:  # `interrupt` may also raise what its caller waits for
             self._cache.truncate(first)
             raise
