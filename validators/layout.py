@@ -8,9 +8,9 @@ from validators.blocks import CONTEXTS
 from validators.grammar import HEADERS
 from validators.lines import CODE, COMMENT, START, Frame
 from validators.machine import Machine, Node
+from validators.marks import LineEnd, LineStart
 from validators.scan import Scan
 from validators.strings import StringScanner
-from validators.units import LineEnd, LineStart
 
 __all__ = ["FRESH", "NAME_CHARACTERS", "NEWLINE", "SLASH", "LayoutScanner"]
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from validators.literals import TRIPLE, StringKind
 from validators.machine import Node
+from validators.marks import Mark
 
 if TYPE_CHECKING:
     from validators.blocks import Block
-    from validators.units import Mark
 
 __all__ = ["CODE", "COMMENT", "CONVERSION", "LITERAL", "SKIP", "START", "STRING", "Frame", "Line", "Reading"]
 

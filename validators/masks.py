@@ -20,12 +20,12 @@ from validators.lexing import ODD, Lexer, Way
 from validators.lines import CODE, COMMENT, CONVERSION, LITERAL, SKIP, START, STRING, Line
 from validators.literals import NUMBER_RUN, StringKind, plain_digits
 from validators.machine import Node
+from validators.marks import LineStart
 from validators.scanner import Scanner
 from validators.signatures import Follower
 from validators.strings import MOST_BRACKETS
 from validators.tables import Place, Sets, Table, context
 from validators.trials import Trials
-from validators.units import LineStart
 from validators.vocabulary import Vocabulary, category
 
 __all__ = ["Masks"]

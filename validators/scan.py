@@ -5,7 +5,7 @@ from __future__ import annotations
 from validators.blocks import Block
 from validators.lines import Line
 from validators.machine import Node
-from validators.units import Mark, Separator
+from validators.marks import Mark, Separator
 
 __all__ = ["Scan"]
 

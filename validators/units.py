@@ -7,42 +7,11 @@ from typing import NamedTuple
 from validators.blocks import REQUIRED, Block
 from validators.contracts import Unit
 from validators.lines import START, Line
+from validators.marks import LineEnd, LineStart, Mark, Separator
 
-__all__ = ["LineEnd", "LineStart", "Mark", "Separator", "Units"]
+__all__ = ["Units"]
 
 _CONTINUES = ("elif", "else", "except", "finally")
-
-
-class Separator(NamedTuple):
-    """A comma, colon, closing bracket or line end; kept where it lies less deep than all before it."""
-
-    level: int
-    """Frames around it; for a closing bracket those inside it."""
-    closes: bool
-    """It is a closing bracket."""
-    begun: bool
-    """Something stood before it in the text that was read."""
-    semicolon: bool = False
-    """It is a ';' between statements; those are always kept."""
-
-
-class LineStart(NamedTuple):
-    """The first token of a logical line."""
-
-    column: int
-    word: str
-    finished: bool
-
-
-class LineEnd(NamedTuple):
-    """The end of a logical line."""
-
-    column: int
-    outcome: str
-    context: str
-
-
-Mark = Separator | LineStart | LineEnd
 
 
 class Units(NamedTuple):
