@@ -18,7 +18,7 @@ FAIR = 0.75
 """Share of its threads' time that a pass gets where nobody else wants the cores, and more."""
 IN_A_ROW = 2
 """Passes below that after which one thread goes on alone."""
-PATIENCE, LONGEST = 32, 1024
+PATIENCE, LONGEST = 32, 256
 """Passes of one thread before all are tried again: at first, and, doubled each time that it was too early, at most."""
 
 
