@@ -17,7 +17,7 @@ from model.engine.graph_scorer import PREFILLS, WIDTHS, GraphScorer
 from model.engine.scorer import CachedScorer
 from model.errors import ModelUsageError
 from model.gpu import unsupported
-from model.gpu.block import KernelByKernel, OneLaunch
+from model.gpu.block import FEWEST, KernelByKernel, OneLaunch
 from model.quantised import Int8Embedding, Int8Linear
 from tests.tiny import write_tiny_gguf
 from validators import AcceptAll
@@ -64,7 +64,7 @@ def test_ranks_as_the_plain_scorer_does(
 def test_one_launch_gives_what_kernel_by_kernel_gives(
     tmp_path: Path, device: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_tiny_gguf(tmp_path, width=128, heads=4, groups=2, layers=2, feed_forward=128, tied=True)
+    path = write_tiny_gguf(tmp_path, width=128, heads=4, groups=2, layers=FEWEST, feed_forward=128, tied=True)
     with backend.use("stream"):
         decoder = model.load(path, device=device, dtype=dtype)
     if device == "cpu" and dtype == "int4":

@@ -18,9 +18,9 @@ SAME = 50
 TOKENS = 3
 GAPS = [
     Gap("import math\n\nprint(math.", "(2))\n"),
-    Gap("def ", "():\n    pass\n"),
+    Gap("value = ", "\nprint(value)\n"),
 ]
-"""Free names: about ten answers of each have a share that can be counted."""
+"""Free choices: about ten answers of each have a share that can be counted."""
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -31,7 +31,7 @@ def sessions(default_model: Path) -> tuple[Session, Session]:
     return open_session(settings), open_session(settings.replaced(block=1))
 
 
-@pytest.mark.parametrize("gap", GAPS, ids=["member", "function"])
+@pytest.mark.parametrize("gap", GAPS, ids=["member", "value"])
 def test_drafted_and_plain_samples_come_from_one_distribution(sessions: tuple[Session, Session], gap: Gap) -> None:
     drafted = texts(sessions[0], gap, range(DRAWS))
     assert drafted[:SAME] == texts(sessions[1], gap, range(SAME)), "with the same noise the texts are the same"
