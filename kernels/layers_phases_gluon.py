@@ -2,8 +2,9 @@
 
 A layer is five phases: queries, keys, values; attention by chunks; chunks put together, output projection; gate, up;
 down. What a program multiplies next is copied to shared memory while it computes or waits, so that memory is busy while
-the chain of phases is not: gate and up a layer ahead, the others a phase or two ("Look Ma, No Bubbles", Hazy Research,
-2025, for the idea). Before a barrier a program says that it has written; behind it, that all have.
+the chain of phases is not ("Look Ma, No Bubbles", Hazy Research, 2025, for the idea). Behind each of a layer's barriers
+goes a part of it, since many copies at a time keep the warps that issue them. Before a barrier a program says that it
+has written; behind it, that all have.
 
 The same phases can be launched one by one: `PHASE` names the one, and there is no barrier.
 """
@@ -140,7 +141,7 @@ def kernel(
     OUT_TILES: gl.constexpr = (K + TILE * PROGRAMS - 1) // (TILE * PROGRAMS)
     GATES: gl.constexpr = (F + TILE * PROGRAMS - 1) // (TILE * PROGRAMS)
     SOON: gl.constexpr = min(SOONEST, GATES)
-    EARLY: gl.constexpr = min(SOON + 1, GATES)
+    EARLY: gl.constexpr = min(SOON + 1, GATES)  # tiles that are under way when attention begins
     WIDE: gl.constexpr = chunks_of(K, WARPS, BITS)  # rooms of a tile
     AFTER: gl.constexpr = QKV_TILES * WIDE  # rooms of queries, keys, values, before those of the output projection
     DOWN: gl.constexpr = OUT_TILES * chunks_of(F, WARPS, BITS)

@@ -29,7 +29,7 @@ TILE = 8
 """Rows of a weight that a program multiplies at a time."""
 
 SOON = 1
-"""Tiles of gate and up that are copied as soon as they have room; the others behind what is needed before them."""
+"""Tiles of gate and up that are copied a layer ahead; the others while their layer attends."""
 
 UNIT = 16
 """Bytes that places are counted in: what is copied at once."""

@@ -19,6 +19,7 @@ from assistant.bench.gpu_profile import recorded_time, size
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kernels.stack import Stack
     from model.gpu import BlockPass
 
 NAMES = ("queries, keys, values", "attention", "output projection", "gate, up", "down")
@@ -60,13 +61,21 @@ def check(block: BlockPass, x: Tensor, start: Tensor) -> Figures:
     from model.gpu.block import KernelByKernel
 
     launch = backend.implementation("layers", "cuda")
-    given = x, block._through._stack, block.rotation, start  # type: ignore[attr-defined]
+    given = x, together(block), block.rotation, start
     expected = launch.by_phases(*given)
     same = all(torch.equal(launch.layers(*given), expected) for _ in range(30))
     other = KernelByKernel(block.layers, block.rotation)(x, start)
     error = float((expected - other).norm() / other.norm())
     click.echo(f"{len(x)} row(s): one launch equals its phases: {same}; beside kernel by kernel: {error:.1e}")
     return {"equals_phases": same, "error_beside_kernels": error}
+
+
+def together(block: BlockPass) -> Stack:
+    """The layers as one launch takes them."""
+    from model.gpu.block import OneLaunch
+
+    assert isinstance(block._through, OneLaunch)
+    return block._through._stack
 
 
 def whole(block: BlockPass, x: Tensor, start: Tensor) -> Figures:
@@ -90,7 +99,7 @@ def phases(block: BlockPass, x: Tensor, start: Tensor) -> Figures:
     from kernels import backend
 
     timed = backend.implementation("layers", "cuda").timed
-    stack = block._through._stack  # type: ignore[attr-defined]
+    stack = together(block)
     for _ in range(3):
         times = timed(x, stack, block.rotation, start).double()  # [L, phases, programs, 3]
     begin = times[..., 1].flatten(0, 1)  # [L · phases, programs]

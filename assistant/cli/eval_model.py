@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from assistant.cli.train_parts import Command
 from assistant.errors import ViableError
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ _SITE = click.option(
 _DRAW = click.option("--draw", default=0, show_default=True, metavar="N", help="Seed of what is drawn.")
 _DEVICE = click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu or cuda.")
 _DTYPE = click.option("--dtype", default="auto", show_default=True, metavar="DTYPE", help="How weights are held.")
+
+
+def _measured(command: Command) -> Command:
+    """The options of what measures a model on held-out files, in this order."""
+    for option in reversed((_MODEL, _FILES, _SITE, _DRAW, _DEVICE, _DTYPE)):
+        command = option(command)
+    return command
 
 
 def _texts(site: Path, files: int, draw: int) -> list[str]:
@@ -47,12 +55,7 @@ def _open(name: str, device: str, dtype: str) -> tuple[Path, Decoder, Tokenizer]
 
 
 @click.command()
-@_MODEL
-@_FILES
-@_SITE
-@_DRAW
-@_DEVICE
-@_DTYPE
+@_measured
 def source(model: str, files: int, site: Path, draw: int, device: str, dtype: str) -> None:
     """Bits per byte of files that no part of this project was trained on, and lines that the model would have written.
 
@@ -72,12 +75,7 @@ def source(model: str, files: int, site: Path, draw: int, device: str, dtype: st
 
 
 @click.command()
-@_MODEL
-@_FILES
-@_SITE
-@_DRAW
-@_DEVICE
-@_DTYPE
+@_measured
 @click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Of a prompt and its answer.")
 def gaps(model: str, files: int, site: Path, draw: int, device: str, dtype: str, context: int) -> None:
     """Gaps that the model alone would fill with just what was cut out, and then end: no validator, no cutting.
@@ -95,12 +93,7 @@ def gaps(model: str, files: int, site: Path, draw: int, device: str, dtype: str,
 
 
 @click.command()
-@_MODEL
-@_FILES
-@_SITE
-@_DRAW
-@_DEVICE
-@_DTYPE
+@_measured
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: an SVG picture.")
 def routing(
     model: str, files: int, site: Path, draw: int, device: str, dtype: str, plot: Path | None

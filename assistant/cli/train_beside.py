@@ -13,16 +13,7 @@ from assistant.cli import train_parts as parts
 
 
 @click.command("fim")
-@parts.MODEL
-@parts.DEVICE
-@parts.DATA
-@parts.OUT
-@parts.SEED
-@parts.STEPS
-@parts.SECONDS
-@parts.COMPILE
-@parts.FILES
-@parts.COUNT
+@parts.training
 @click.option("--from", "begin", type=click.Path(path_type=Path, exists=True), metavar="FILE",
               help="Go on from this adapter [from nothing].")  # fmt: skip
 @click.option("--rank", default=16, metavar="R", help="Of the pairs, from nothing.")
@@ -79,16 +70,7 @@ def fim(
 
 
 @click.command("mtp")
-@parts.MODEL
-@parts.DEVICE
-@parts.DATA
-@parts.OUT
-@parts.SEED
-@parts.STEPS
-@parts.SECONDS
-@parts.COMPILE
-@parts.FILES
-@parts.COUNT
+@parts.training
 @click.option("--from", "begin", type=click.Path(path_type=Path, exists=True), metavar="FILE",
               help="Go on from these modules, their width and ids [from nothing].")  # fmt: skip
 @click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="The gap-filling adapter that is served.")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from assistant.errors import UsageProblem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 END = "<|endoftext|>"
 FIM, MTP = "fim-adapter.safetensors", "mtp.safetensors"
@@ -26,6 +29,13 @@ COMPILE = click.option("--compile/--no-compile", "compiled", default=False, help
 FILES = click.option("--files", type=click.Path(path_type=Path, exists=True), metavar="FILE",
                      help="Measure with these files before and after: what `viable train held-out` drew.")  # fmt: skip
 COUNT = click.option("--count", default=200, show_default=True, metavar="N", help="Files to measure with.")
+
+
+def training(command: Command) -> Command:
+    """The options of what trains something beside the default model, in this order."""
+    for option in reversed((MODEL, DEVICE, DATA, OUT, SEED, STEPS, SECONDS, COMPILE, FILES, COUNT)):
+        command = option(command)
+    return command
 
 
 def path_of(model: str) -> Path:

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import comb
 from pathlib import Path
 from random import Random
@@ -131,7 +132,7 @@ def compare(
                 max_tokens=max_tokens,
                 temperature=0.0,
                 context_files=room,
-                beside=lambda around=around, whole=whole: around.surroundings(whole),  # type: ignore[misc]
+                beside=partial(around.surroundings, whole),
             )
             answers.append(session.complete(request))
             progress()

@@ -33,7 +33,7 @@ def scorer_for(decoder: Decoder, capacity: int) -> CachedScorer | GraphScorer:
         return CachedScorer(decoder, capacity, pace_of(decoder))
     if problem := gpu.problem():
         raise ModelUsageError(f"{problem}; --device cpu computes on the processor")
-    # cuDNN plans attention anew for every shape, a tenth of a second each, and here shapes grow with every token.
+    # cuDNN plans attention anew for every shape, and here shapes grow with every token: see docs/gpu.md, Figures.
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         if reason := gpu.unsupported(decoder):
