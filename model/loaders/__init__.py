@@ -21,6 +21,11 @@ from model.memory import lean
 
 log = logging.getLogger(__name__)
 
+SAMPLED = 64
+"""Rows of embedding and head that are compared."""
+ROUNDED = 0.3
+"""What rounding to two bits and more may change, over what there was; matrices of their own differ by more than 1."""
+
 
 @lean()
 def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
@@ -51,6 +56,9 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
 def match(source: Source, decoder: Decoder) -> dict[str, Matrix]:
     """Our key -> its rows in the checkpoint, for every weight of `decoder`; a tied head has the embedding's.
 
+    Some writers keep a tied matrix twice, rounded in two ways. Both keys then have the head's, which is the finer one,
+    and the memory of the other is saved.
+
     BadWeights names tensors that are missing, mis-shaped or unknown.
     """
     found: dict[str, Matrix] = {}
@@ -66,7 +74,17 @@ def match(source: Source, decoder: Decoder) -> dict[str, Matrix]:
     if source.config.tied_head and unknown == ["lm_head.weight"]:
         unknown = []  # a second copy of the embedding, which some writers leave in
     problems.report(unknown)
+    if written_twice(found["embedding.weight"], found["projection.weight"]):
+        found["embedding.weight"] = found["projection.weight"]
     return found
+
+
+def written_twice(embedding: Matrix, head: Matrix) -> bool:
+    """Whether both are one matrix [V, K], up to rounding. What is read of them shows it; NaN is never equal."""
+    if embedding is head:
+        return True
+    rows, others = embedding.spread(SAMPLED), head.spread(SAMPLED)
+    return bool((rows - others).norm() <= ROUNDED * others.norm())
 
 
 class Problems:

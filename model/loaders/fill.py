@@ -58,8 +58,8 @@ def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, 
     """Give a decoder that was built on the meta device its weights, on `device`."""
     if precision.linear != "float":
         shrink(decoder, weights, precision, device)
-        _put(decoder, "embedding", _embedding(decoder, weights["embedding.weight"], device))
-    read: dict[Matrix, nn.Parameter] = {}  # a tied head has the embedding's matrix
+        _put(decoder, "embedding", _embedding(decoder, weights, device))
+    read: dict[Matrix, nn.Parameter] = {}  # a head that is the embedding is read once
     for key, weight in list(decoder.named_parameters(remove_duplicate=False)):
         matrix = weights[key]
         if matrix not in read:
@@ -93,12 +93,14 @@ def _put(whole: nn.Module, name: str, value: nn.Module | nn.Parameter) -> None:
     setattr(whole.get_submodule(owner), attribute, value)
 
 
-def _embedding(decoder: Decoder, matrix: Matrix, device: torch.device) -> nn.Module:
+def _embedding(decoder: Decoder, weights: Mapping[str, Matrix], device: torch.device) -> nn.Module:
     """On a CPU the checkpoint's own bytes; on a GPU eight bits, which a tied head has already."""
+    matrix = weights["embedding.weight"]
     if device.type == "cpu":
         return StoredEmbedding(*matrix.stored())
     head = decoder.projection
-    if decoder.config.tied_head and isinstance(head, Int8Linear) and isinstance(head.packed.data, Eight):
+    tied = matrix is weights["projection.weight"]
+    if tied and isinstance(head, Int8Linear) and isinstance(head.packed.data, Eight):
         return Int8Embedding(head.packed.data)
     return Int8Embedding(Eight(*(part.to(device) for part in _int8(matrix))))
 

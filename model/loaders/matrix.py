@@ -39,6 +39,12 @@ class Matrix:
             flat[place : place + len(rows)] = rows.to(device=device, dtype=dtype)
         return whole
 
+    def spread(self, count: int) -> Tensor:
+        """`count` rows [count, K], or all where there are fewer, at equal distances: of one part only."""
+        (part,) = self.parts
+        places = torch.linspace(0, self.shape[0] - 1, min(count, self.shape[0])).long().tolist()
+        return torch.cat([self._source.rows(part.name, place, place + 1) for place in places]).float()
+
     def stored(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The rows as the checkpoint stores them, uint8 [N, bytes per row], and how to read some: of one part only."""
         (part,) = self.parts

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import model
@@ -95,3 +96,17 @@ def test_a_block_scores_as_its_tokens_one_by_one(tmp_path: Path, count: int) -> 
     cache.truncate(40)
     single = torch.cat([decoder.head(decoder.hidden(IDS[:, i : i + 1], cache)) for i in range(40, 40 + count)], 1)
     assert torch.equal(block, single)
+
+
+@pytest.mark.parametrize(("noise", "one"), [(0.1, True), (1.5, False)])
+def test_a_matrix_that_is_kept_twice_is_the_heads(tmp_path: Path, noise: float, one: bool) -> None:
+    folder = write_tiny_safetensors(tmp_path, Shape())
+    tensors = load_file(folder / "model.safetensors")
+    head = tensors["lm_head.weight"]
+    near = head + noise * head.std() * gaussian(*head.shape)
+    save_file(tensors | {"model.embed_tokens.weight": near}, folder / "model.safetensors")
+    expected = (head if one else near)[IDS]
+    assert torch.equal(model.load(folder, dtype="float32").embedding(IDS), expected)
+    assert torch.equal(model.load(folder, dtype="int8").embedding(IDS), expected)
+    parameters = model.load(folder, dtype="float32").named_parameters()
+    assert ("projection.weight" in dict(parameters)) is not one
