@@ -10,7 +10,8 @@ but `(*x)`, which 3.8 takes as an operand and refuses in front of a comprehensio
 The rules say what ``ast.parse`` accepts, so every target, argument and parameter rule that CPython checks while it
 parses is a nonterminal here. Written after the language reference and CPython's parser; left recursion is a loop,
 precedence inside one operand chain is left out because only recognition counts. The ``flat`` rules are expressions
-without a bare lambda: directly in a replacement field a ':' begins the format.
+without a bare lambda: directly in a replacement field a ':' begins the format. ``other`` is what is no target: since 3.9
+the parser takes a target in brackets at a line's beginning for the whole of what is annotated, so `(x)[0]: y` is wrong.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ statement: expression_statement | 'return' [star_expressions] | 'raise' [express
     | 'global' NAME (',' NAME)* | 'nonlocal' NAME (',' NAME)* | import_statement
     | {3.12..} 'type' NAME [type_params] '=' expression
 expression_statement: star_expressions | yield_expression
-    | single_target (':' expression ['=' _right] | AUGASSIGN _augmented)
+    | single_target AUGASSIGN _augmented | _annotated_target ':' expression ['=' _right]
     | star_targets '=' (star_targets '=')* _right
 _right: yield_expression | star_expressions
 _augmented: yield_expression | {..3.8} expressions | {3.9..} star_expressions
@@ -139,7 +140,16 @@ star_target: ['*'] target
 target: _reference | '(' target ')' | '(' [target_tuple] ')' | '[' [star_targets] ']' | {..3.8} '(' '*' target ')'
 target_tuple: star_target ',' [star_target (',' star_target)* [',']]
 single_target: _reference | '(' single_target ')'
+_annotated_target: {..3.8} single_target
+    | {3.9..} BOUND [reference_tail] | '(' single_target ')' | (_closed_atom | '(' [other_group] ')') reference_tail
 _reference: BOUND [reference_tail] | {..3.8} '__debug__' reference_tail | _other_atom reference_tail
+other_group: yield_expression | _named (',' _star_named)+ [','] | _named ',' | _bound ':=' expression
+    | _looped_named for_ifs | '*' bitor (',' _star_named)+ [','] | '*' bitor ',' | other
+other: _disjunction 'if' _disjunction 'else' expression | 'lambda' lambda_params ':' expression
+    | _inversion (('and' | 'or') _inversion)+ | 'not' _inversion
+    | _operand ((_arithmetic | _comparison) _operand)+ | ('+' | '-' | '~') _operand
+    | ('+' | '-' | '~')* 'await' (NAME | _other_atom) _trailer* | _closed_atom | '(' [other_group] ')'
+    | (NAME | _other_atom) _trailer* '(' [arguments | _generator] ')'
 reference_tail: _trailer* ('.' BOUND | '[' slices ']')
 del_targets: _del_item (',' _del_item)* [',']
 _del_item: del_target | {..3.8} '*' del_target

@@ -69,6 +69,15 @@ PARSES: dict[str, tuple[Version, Version] | None] = {
     # what begins like the prefix of a string is refused before the quote that it cannot have
     "f'{a=u'": None,
     "fr'{F\"{x}\" b'x'}'": None,
+    # since 3.9 a target in brackets is the whole of what is annotated
+    "(f)[0]: t": (OLD, OLD),
+    "(f.x).g().h: t = 1": (OLD, OLD),
+    "((f))[:]: t": (OLD, OLD),
+    "((f)[0]): t": (OLD, NEW),
+    "(f())[0]: t": (OLD, NEW),
+    "(f, g).h: t": (OLD, NEW),
+    "(not f).g: t": (OLD, NEW),
+    "(f)[0] += 1": (OLD, NEW),
     # in 3.9 the line counts as indented like the one before it
     " \\\nif x: y\nelif x:\n c\n": ((3, 9), (3, 9)),
 }
