@@ -40,6 +40,10 @@ class Problem(NamedTuple):
     reason: str
     """For people, never parsed."""
 
+    def behind_mark(self) -> Problem:
+        """The problem where the side's text has one more character before it, a byte order mark."""
+        return self._replace(offset=self.offset + 1, column=self.column + (self.line == 1))
+
 
 class Validator(Protocol[State]):
     """A text validator."""

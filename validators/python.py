@@ -15,7 +15,7 @@ from validators.halves import examples, split
 from validators.lines import Line
 from validators.machine import Machine
 from validators.masks import Masks
-from validators.recovery import Places, read
+from validators.recovery import MARK, Places, read
 from validators.right import Reader, Right
 from validators.scanner import Scanner
 from validators.units import Units
@@ -105,11 +105,20 @@ class PythonValidator:
         return state
 
     def start(self, prefix: str, suffix: str = "") -> State:
-        """The state between ``prefix`` and ``suffix``. Broken parts are left out; ``problems`` says where they are."""
+        """The state between ``prefix`` and ``suffix``. Broken parts are left out; ``problems`` says where they are.
+
+        A byte order mark at the beginning of the file is passed over. The file may begin right of the cursor: then
+        what is written goes behind the mark, as it does in editors, which do not show it.
+        """
+        marked = not prefix and suffix.startswith(MARK)
+        if marked:
+            suffix = suffix[1:]
         line, block, problems = read(self.scanner, self.root, prefix)
         if suffix:
             usable, problem = Reader(self.scanner, suffix).read(line)
-            suffix, problems = suffix[:usable], (*problems, problem) if problem else problems
+            suffix = suffix[:usable]
+            if problem:
+                problems = (*problems, problem.behind_mark() if marked else problem)
         context = SILENT
         if not problems or problems[0].side == "right":
             ruling = self.rules.read(BEGINNING, prefix)

@@ -11,7 +11,10 @@ from validators.contracts import Problem
 from validators.lines import SKIP, Line
 from validators.scanner import FORBIDDEN, Scanner
 
-__all__ = ["Places", "read"]
+__all__ = ["MARK", "Places", "read"]
+
+MARK = "\ufeff"
+"""A byte order mark. At the beginning of a file it belongs to the file, not to the program."""
 
 _LINE_END = re.compile(r"\r\n?|\n")
 _BLANK_LINES = re.compile(r"(?:[ \t\f]*(?:#[^\r\n]*)?(?:\r\n?|\n))*")
@@ -24,7 +27,7 @@ def read(scanner: Scanner, block: Block, text: str) -> tuple[Line, Block, tuple[
     Where the text stops being viable the broken logical line is left out: reading goes on at the physical line in
     which that showed, or behind it if the statement began there. What follows the last line end is left open.
     """
-    at = 1 if text.startswith("\ufeff") else 0
+    at = 1 if text.startswith(MARK) else 0
     line, problems, retried, began = scanner.start_line, list[Problem](), -1, at
     size = len(text)
     bad = FORBIDDEN.search(text)

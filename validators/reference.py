@@ -48,13 +48,20 @@ class ReferenceValidator:
     version = (sys.version_info[0], sys.version_info[1])
 
     def start(self, prefix: str, suffix: str = "") -> ReferenceState:
-        """The state between `prefix` and `suffix`. A byte order mark at the beginning of `prefix` is passed over."""
+        """The state between `prefix` and `suffix`. A byte order mark at the beginning is passed over.
+
+        Where the file begins right of the cursor, what is written goes behind the mark.
+        """
+        marked = not prefix and suffix.startswith("\ufeff")
+        if marked:
+            suffix = suffix[1:]
         outline, line, problems = self._read(prefix)
         state = ReferenceState(prefix, "", (outline, line, len(prefix)), outline, line, problems)
         right = readable(outline, line, suffix)
         if right < len(suffix):
             reason = "the text from here on is ignored: it cannot be parsed"
-            problems = (*problems, _problem("right", suffix, right, reason))
+            problem = _problem("right", suffix, right, reason)
+            problems = (*problems, problem.behind_mark() if marked else problem)
         return replace(state, right=suffix[:right], problems=problems)
 
     def problems(self, state: ReferenceState) -> tuple[Problem, ...]:

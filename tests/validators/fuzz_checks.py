@@ -19,7 +19,7 @@ _CHANGED = re.compile(r"[fF][rR]?['\"].*:.*\{.*\}.*(?:\{\{|\{\Z|[\r\n])", re.DOT
 
 
 def _without_mark(text: str, before: str) -> str:
-    """`text` without the byte order marks that would begin the file: those of a left text alone are passed over."""
+    """`text` without the byte order marks that would begin the file: what stands there is passed over."""
     return text if before else text.lstrip("\ufeff")
 
 
@@ -92,13 +92,14 @@ class Subject:
         yield from self._viable(text, accepted, verdict.reason)
 
     def _gap(self, text: str, rng: random.Random, middle: Callable[[str], str]) -> Iterator[Failure]:
+        text = text.lstrip("\ufeff")  # what is written before the mark goes behind it
         begin = rng.randint(0, len(text))
         end = min(len(text), begin + rng.choice((0, 3, 20, 80, 300)))
         left, true, right = text[:begin], text[begin:end], text[end:]
         validator = self.validator
         state = validator.start(left, right)
         self._count("gaps")
-        yield from self._broken_right(left, true, _without_mark(middle(right), left + true))
+        yield from self._broken_right(left, true, _without_mark(middle(right), left))
         if problems := validator.problems(state):
             yield Failure("problems in a good text", left, right, "none", repr(problems))
             return

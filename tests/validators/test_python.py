@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from validators import PythonValidator
+from validators import PythonValidator, ReferenceValidator
 from validators.contracts import Unit
 
 VALIDATOR = PythonValidator((3, 12))
@@ -188,6 +188,22 @@ def test_broken_statements_on_the_left_are_stepped_over(left: str, places: list[
     assert verdict.accepted == len(goes_on)
     assert VALIDATOR.complete(verdict.state)
     assert VALIDATOR.check(verdict.state, "\nx y").reason is not None
+
+
+def test_a_file_that_begins_right_of_the_cursor_may_have_a_byte_order_mark() -> None:
+    right = "\ufeffx = 1\ny = )\n"
+    for validator in (VALIDATOR, ReferenceValidator()):
+        state = validator.start("", right[:7])
+        assert validator.problems(state) == () and validator.complete(state) and validator.closing(state) == ""
+        assert validator.complete(validator.check(state, "y\n").state), "it goes behind the mark"
+        assert not validator.complete(validator.check(state, "y ").state)
+        [problem] = validator.problems(validator.start("", right))
+        assert problem.line == 2 and right[problem.offset :].startswith(("y", ")"))
+    [problem] = VALIDATOR.problems(VALIDATOR.start("", "\ufeffx\0\n"))
+    assert (problem.offset, problem.line, problem.column) == (1, 1, 2)
+    assert VALIDATOR.start("", right).place == VALIDATOR.start("\ufeff", right[1:]).place
+    assert not VALIDATOR.complete(VALIDATOR.start("\ufeff", right)), "a file has one mark"
+    assert not VALIDATOR.complete(VALIDATOR.start("x", "\ufeff\n"))
 
 
 UNITS: list[tuple[str, str, Unit, int]] = [  # left, text, unit, characters after which it is closed
