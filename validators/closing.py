@@ -22,7 +22,7 @@ class Closer:
 
     def __init__(self, scanner: Scanner) -> None:
         self._scanner = scanner
-        self._costs = Costs(scanner.machine)
+        self.costs = Costs(scanner.machine)
 
     def ending(self, line: Line, block: Block) -> str | None:
         """What has to follow for the file to end; None where no ending is found."""
@@ -93,8 +93,8 @@ class Closer:
 
     def _next(self, line: Line) -> str:
         assert line.node is not None
-        terminal, _ = self._costs.best(line.node)
-        text = self._costs.text(terminal)
+        terminal, _ = self.costs.best(line.node)
+        text = self.costs.text(terminal)
         if not text:  # the end of an f-string is written where its literal text is
             raise ValueError("an f-string can end in its literal text only")
         return text if text == "\n" else f"{text} " if text[-1].isalnum() else text
@@ -126,7 +126,7 @@ class Closer:
                 accepted, after, inside, _ = self._scanner.run(line, block, rest + "\n")
                 if accepted != len(rest) + 1:
                     continue
-            weight = self._costs.of(after.node) if after.node else 0 if inside.closed() else _UNCLOSED
+            weight = self.costs.of(after.node) if after.node else 0 if inside.closed() else _UNCLOSED
             weight += len(rest) + (_UNUSUAL if rest == "x" else 0)
             if best is None or weight < best[0]:
                 best = (weight, rest, after)
@@ -167,8 +167,8 @@ class Closer:
                 blanks = wanted
             else:
                 return "\n"
-        terminal, _ = self._costs.best(entry)
-        text = self._costs.text(terminal)
+        terminal, _ = self.costs.best(entry)
+        text = self.costs.text(terminal)
         return blanks + text + (" " if text[-1].isalnum() else "")
 
     def _deeper(self, block: Block, column: int, tabbed: int) -> str:

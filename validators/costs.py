@@ -45,7 +45,7 @@ class Costs:
         """The weight of the lightest text that empties the configuration."""
         if node.cost >= 0:
             return node.cost
-        rest = self._rests()
+        rest = self.rests()
         todo = [node]
         while todo:
             current = todo[-1]
@@ -77,7 +77,8 @@ class Costs:
             raise ValueError("the configuration is empty: nothing can be written")
         return found[1], found[2]
 
-    def _rests(self) -> list[int]:
+    def rests(self) -> list[int]:
+        """For every rule state the weight of the lightest rest of its rule; all rules are compiled for it."""
         rules = self._machine.rules
         if len(self._rest) == len(rules.edges):
             return self._rest

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import product
 from typing import NamedTuple
 
+from validators.beginnings import Beginnings
 from validators.blocks import Block, tail
-from validators.closing import Closer, indentation
+from validators.closing import Closer
 from validators.lines import CODE, COMMENT, START, STRING, Line
 from validators.literals import string_kind
 from validators.right import Right
 from validators.scan import Scan
 from validators.scanner import Scanner
+from validators.skeletons import Skeletons
 
 __all__ = ["Gap"]
 
 _MOST_SKELETONS = 400
-_MOST_BEGINNINGS = 6  # of one kind
-_MOST_COLUMNS = 6
+_MOST_BEGINNINGS = 6  # likely ones of one kind
 _MOST_CUTS = 24
 _MOST_MISSING = 4
 _MOST_PLACES = 20_000  # of which is known whether the right-hand text joins them
-_READ = 20_000  # characters of the right-hand text that are looked at for its indentations
-_LINES = re.compile(r"(?:\A|[\r\n])([ \t]*)(?:(else|elif|except|finally|case)\b)?(?=[^\s#]|(?<=\w))")
+_READ = 20_000  # characters of the right-hand text that are looked at for its first line
 _WORD = re.compile(r"\w+")
-_LONG = re.compile(r"(\"{3}|'{3}).*?\1", re.DOTALL)  # their lines are at any column
-_PARTNER = re.compile(r"[ \t]*(else|elif|except|finally)\b")
-_HEADERS = {"else": "if x:", "elif": "if x:", "except": "try:", "finally": "try:", "case": "match x:"}
 # What a statement can begin with so that almost any rest may follow, before brackets and quotes.
 _STATEMENTS = (
     "", "x = ", "x", "def x", "class x", "for x in ", "if ", "if x", "with ", "for ", "def ", "class ", "return ", "x.",
@@ -52,6 +49,17 @@ class _Entry(NamedTuple):
 
     opener: str
     scan: Scan
+
+
+class _Start(NamedTuple):
+    """What the first line of the right-hand text is with some beginning; what it can stand behind depends on this."""
+
+    at: int
+    """Where the next line begins."""
+    block: Block
+    """Behind the line, in blocks of which nothing is known."""
+    word: str
+    """What the line begins with if it goes on with a statement."""
 
 
 class _Places:
@@ -87,15 +95,16 @@ class _Places:
 class Gap:
     """Closes gaps in front of one right-hand text. What has been found out about that text is kept."""
 
-    def __init__(self, scanner: Scanner, closer: Closer, right: Right) -> None:
+    def __init__(self, scanner: Scanner, closer: Closer, beginnings: Beginnings, right: Right) -> None:
         self._scanner = scanner
+        self._beginnings = beginnings
+        self._skeletons = Skeletons(scanner, right.text)
         self._closer = closer
         self._right = right
         self._tail = tail()
         self._joined: dict[tuple[Line, Block], bool] = {}
-        self._begun: list[tuple[str, int]] = []
+        self._begun: list[tuple[str, _Start]] = []
         self._more = self._begin()
-        self._stepped: dict[int, tuple[tuple[str, str], ...]] = {}
 
     def closing(self, line: Line, block: Block) -> str | None:
         """The first text found after which the right-hand text completes the program; natural ones are tried first."""
@@ -109,20 +118,31 @@ class Gap:
         ends = ending + "\n"
         _, fresh, closed, _ = self._scanner.run(line, block, ends)
         places: dict[tuple[int, str], _Places] = {}
+        failed = set[_Start]()
         filled = False
-        for beginning, at in self._beginnings():
+        for beginning, start in self._starts():
             if beginning and not filled:
                 filled = True
                 found = self._filled(ending, line, block)
                 if found is not None:
                     return found
-            key = at, _partner(beginning + self._right.text)
+            if start in failed:
+                continue
+            key = start.at, start.word
             if key not in places:
-                places[key] = _Places(self._scanner, fresh, closed, self._skeletons(closed, *key))
+                places[key] = _Places(self._scanner, fresh, closed, self._skeletons.of(closed, *key))
             for place, inside, skeleton in places[key]:
                 if self._joins(place, inside, beginning):
                     return ends + skeleton + beginning
+            failed.add(start)
         return None if filled else self._filled(ending, line, block)
+
+    def _starts(self) -> Iterator[tuple[str, _Start]]:
+        """As ``_begin``; what was found before comes without new work."""
+        yield from self._begun
+        for found in self._more:
+            self._begun.append(found)
+            yield found
 
     def _joins(self, line: Line, block: Block, text: str) -> bool:
         """Whether ``text`` and the right-hand text behind it end a program."""
@@ -194,81 +214,33 @@ class Gap:
                 found.append(_Entry(opener, scan))
         return found
 
-    def _beginnings(self) -> Iterator[tuple[str, int]]:
-        """Beginnings of a line that the first line of the text can be the rest of, and where the next line begins."""
-        yield from self._begun
-        for found in self._more:
-            self._begun.append(found)
-            yield found
-
-    def _begin(self) -> Iterator[tuple[str, int]]:
-        if (at := self._begins("")) is not None:
-            yield "", at
+    def _begin(self) -> Iterator[tuple[str, _Start]]:
+        """Beginnings of a line that the first line of the text can be the rest of: the likely ones, then all."""
+        if (start := self._begins("")) is not None:
+            yield "", start
         for opener, scan in self._entries:
             number = 0
             fillers = ("", "x") if scan.missing else ("",)
-            for brackets, statement, filler in product(_written(scan.missing), _STATEMENTS, fillers):
+            for brackets, statement, filler in itertools.product(_written(scan.missing), _STATEMENTS, fillers):
                 beginning = statement + brackets + filler + opener
-                at = self._begins(beginning) if beginning else None
-                if at is not None:
-                    yield beginning, at
+                start = self._begins(beginning) if beginning else None
+                if start is not None:
+                    yield beginning, start
                     number += 1
                     if number == _MOST_BEGINNINGS:
                         break
+        for beginning in self._beginnings.of(self._right.text[:_READ]):
+            if (start := self._begins(beginning)) is not None:
+                yield beginning, start
 
-    def _begins(self, beginning: str) -> int | None:
-        """Where the next line begins behind this beginning and the rest of its line; None if that is no line."""
+    def _begins(self, beginning: str) -> _Start | None:
+        """What the text's first line is behind this beginning; None if that is no line."""
         text = self._right.text[:_READ]
         first = self._scanner.scan(self._scanner.start_line, self._tail, beginning + text, once=True)
         if first.refused or not (first.began or len(self._right.text) < _READ):
             return None
-        return first.began - len(beginning) if first.began else len(text)
-
-    def _skeletons(self, block: Block, at: int, partner: str) -> Iterator[str]:
-        """Lines and blanks that open the blocks which the text goes on with, using some of those that are open.
-
-        ``at``: where the text's second line begins; ``partner``: a statement that its first line goes on with.
-        """
-        yield from _columns(block)
-        text = self._right.text
-        lead = len(text) - len(text.lstrip(" \t"))
-        for steps in dict.fromkeys((self._steps(0), self._steps(at))):
-            for used in range(len(steps) + 1):  # of these the left-hand text has opened the outer ones
-                for outer in ("", "if x:\n"):
-                    for depth in range(used, len(steps) + 1):
-                        lines = outer
-                        for indent, header in steps[used:depth]:
-                            lines += f"{indent}{header or 'if x:'}\n"
-                        inside = steps[depth][0] if depth < len(steps) else (steps[-1][0] if steps else "") + "    "
-                        yield lines
-                        yield lines + inside
-                        if partner:
-                            yield f"{lines}{inside}{partner}pass\n{inside[lead:]}"
-                        if lead:  # the text begins in the middle of a line's blanks
-                            yield lines + inside[lead:]
-
-    def _steps(self, at: int) -> tuple[tuple[str, str], ...]:
-        """Ever larger indentations that the lines from there on come back to, and the header that each needs."""
-        known = self._stepped.get(at)
-        if known is None:
-            found: list[tuple[str, str]] = []
-            lines = _LONG.sub("''", self._right.text[at : at + _READ])
-            for match in _LINES.finditer(lines):
-                indent, word = match[1], match[2] or ""
-                if not found or len(indent) < len(found[-1][0]):
-                    found.append((indent, _HEADERS.get(word, "")))
-                elif indent == found[-1][0] and word and not found[-1][1]:
-                    found[-1] = (indent, _HEADERS[word])
-                if len(found) >= _MOST_COLUMNS or not indent:
-                    break
-            known = self._stepped[at] = tuple(reversed(found))
-        return known
-
-
-def _partner(text: str) -> str:
-    """The header that the first line of the text needs before it."""
-    match = _PARTNER.match(text)
-    return _HEADERS[match[1]] if match else ""
+        at = first.began - len(beginning) if first.began else len(text)
+        return _Start(at, first.block, self._skeletons.partner(beginning))
 
 
 def _written(brackets: str) -> list[str]:
@@ -298,15 +270,3 @@ def _entries(scanner: Scanner, text: str) -> Iterator[tuple[str, Line]]:
         for quote in _QUOTES[:2]:
             yield f"{quote}\\", scanner.line(STRING, node, wild, "\\", string_kind("", quote, False))
     yield "#", scanner.line(COMMENT, node, wild, "", None)
-
-
-def _columns(block: Block) -> list[str]:
-    """The indentations of the blocks that are open, innermost first."""
-    found: list[str] = []
-    each: Block | None = block
-    while each is not None:
-        text = indentation(each.column, each.tabbed)
-        if text is not None:
-            found.append(text)
-        each = each.parent
-    return found

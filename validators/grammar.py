@@ -10,8 +10,8 @@ but `(*x)`, which 3.8 takes as an operand and refuses in front of a comprehensio
 The rules say what ``ast.parse`` accepts, so every target, argument and parameter rule that CPython checks while it
 parses is a nonterminal here. Written after the language reference and CPython's parser; left recursion is a loop,
 precedence inside one operand chain is left out because only recognition counts. The ``flat`` rules are expressions
-without a bare lambda: directly in a replacement field a ':' begins the format. ``other`` is what is no target: since 3.9
-the parser takes a target in brackets at a line's beginning for the whole of what is annotated, so `(x)[0]: y` is wrong.
+without a bare lambda: directly in a replacement field a ':' begins the format. ``other`` is what is no target: since
+3.9 the parser takes a target in brackets at a line's beginning for all that is annotated, so `(x)[0]: y` is wrong.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ stack of generalised parsing (Lang 1974; Tomita 1985) turned top-down and made a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from validators.rules import Rules, Version
 
 __all__ = ["Machine", "Node"]
@@ -75,8 +77,14 @@ class Machine:
     def anywhere(self, *rules: str) -> Node:
         """The configurations that some beginning of one of ``rules`` leads to, all of them, as one cyclic node.
 
-        What a rule returns to is any place that calls it: exactly the right parts of all sentences.
+        They are exactly the right parts of all sentences.
         """
+        below = self.callers(*rules)
+        items = [(state, node) for rule, node in below.items() for state in self.rules.states(rule)]
+        return Node(tuple(sorted(items, key=lambda item: item[0])), False)
+
+    def callers(self, *rules: str) -> dict[str, Node]:
+        """For each rule that is used in ``rules``, and for these: what can stand below it, any place that calls it."""
         compiled: list[str] = []
         todo = list(rules)
         callers: dict[str, list[tuple[int, str]]] = {}
@@ -93,8 +101,13 @@ class Machine:
         below = {rule: Node((), rule in rules) for rule in compiled}
         for rule in compiled:
             below[rule].items = tuple((after, below[owner]) for after, owner in sorted(callers.get(rule, [])))
-        items = [(state, below[rule]) for rule in compiled for state in self.rules.states(rule)]
-        return Node(tuple(sorted(items, key=lambda item: item[0])), False)
+        return below
+
+    def stack(self, states: Iterable[int], below: Node) -> Node:
+        """The configuration with these rule states, the top one first, and ``below`` under them."""
+        for state in reversed(tuple(states)):
+            below = self._node(((state, below),), False)
+        return below
 
     def step(self, node: Node, terminal: int) -> Node | None:
         """The configuration after ``terminal``; None where it cannot come next."""

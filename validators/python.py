@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from validators.beginnings import Beginnings
 from validators.blocks import Block, root
 from validators.closing import Closer
 from validators.compiling import BEGINNING, SILENT, CompileRules, Context, NoRules
@@ -83,6 +84,7 @@ class PythonValidator:
         self.scanner = Scanner(self.machine)
         self.root = root()
         self._closer = Closer(self.scanner)
+        self._beginnings = Beginnings(self.scanner, self._closer.costs)
         self._states: dict[object, State] = {}
         self._rights: dict[str, Right] = {}
         self._gaps: dict[Right, Gap] = {}
@@ -161,7 +163,7 @@ class PythonValidator:
         if state.right.text:
             gap = self._gaps.get(state.right)
             if gap is None:
-                gap = self._gaps[state.right] = Gap(self.scanner, self._closer, state.right)
+                gap = self._gaps[state.right] = Gap(self.scanner, self._closer, self._beginnings, state.right)
             text = gap.closing(state.line, state.block)
         else:
             text = self._closer.ending(state.line, state.block)

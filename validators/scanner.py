@@ -190,6 +190,11 @@ class Scanner(LayoutScanner):
                 if frame.opener == "r" and sign[0] in ":}!" and sign != "!=" and (sign != "!" or end < size):
                     self._field_sign(scan, node, frame, begin, sign)
                     return
+                if sign == "}" and frame.opener == "?" and frame.parent is not None:
+                    # the field's own end, or that of an unknown '{': the former is likelier
+                    field = frame.parent.push("r", None, self.nested)
+                    self._field_sign(scan, node, field, begin, sign)
+                    return
                 if end == size and sign in growing:
                     self._pend(scan, node, frame, begin, sign)
                     return
@@ -218,10 +223,6 @@ class Scanner(LayoutScanner):
                             node, at = after, end
                             continue
                         if frame.opener == "?" and frame.parent is not None:
-                            if sign == "}":  # the field's own end, or that of an unknown '{': the former is likelier
-                                field = frame.parent.push("r", None, self.nested)
-                                self._field_sign(scan, node, field, begin, sign)
-                                return
                             node, at = after, end
                             continue
                         if frame.parent is None or frame.opener != OPENERS[sign]:

@@ -254,11 +254,20 @@ class StringScanner:
         scan.kind = CODE
 
     def _take(self, scan: Scan, terminal: int) -> None:
-        """A part of an f-string, which the parser always has a use for where the scanner meets it."""
+        """A part of an f-string, which the parser always has a use for where the scanner meets it.
+
+        Only where the text's beginning is guessed, the brackets and the stack around it may belong to different ones.
+        """
         after = self.machine.step(scan.node, terminal) if scan.node else None
-        if after is None:
+        if after is not None:
+            scan.node = after
+            return
+        frame = scan.frame
+        while frame.parent is not None:
+            frame = frame.parent
+        if frame.opener != "?":
             raise AssertionError(f"{self.machine.spelling[terminal]} has no place here")
-        scan.node = after
+        scan.refuse(scan.pos, "invalid syntax")
 
 
 def _prefix(kind: StringKind) -> str:
