@@ -23,6 +23,9 @@ _IDENTIFIERS = {
 # Interned nodes kept before the table is dropped; states that are held stay valid, only sharing starts afresh.
 _MOST_NODES = 30_000
 
+_Way = tuple[int, int, tuple[int, ...]]
+"""Out of a rule state: terminals, the state whose own ways out begin with them (-1: themselves), what to push below."""
+
 
 class Node:
     """A set of parser stacks. ``items``: (rule state on top, the stacks below it); ``empty``: the empty stack is in it.
@@ -49,7 +52,9 @@ class Machine:
         self.spelling: list[str] = []
         self.steps_computed = 0
         self._nodes: dict[tuple[tuple[tuple[int, Node], ...], bool], Node] = {}
-        self._moves: dict[int, dict[int, tuple[tuple[int, ...], ...]]] = {}
+        self._ways: dict[int, list[_Way]] = {}
+        self._pushed: dict[tuple[int, int], tuple[tuple[int, ...], ...]] = {}
+        self._masks: dict[str, int] = {}
         self._first: dict[int, int] = {}
         self._nullable: dict[int, bool] = {}
         self.bottom = self._node((), True)
@@ -120,11 +125,12 @@ class Machine:
         todo = [node]
         for current in todo:
             for state, below in current.items:
-                for pushed in self.moves(state).get(terminal, ()):
-                    after = below
-                    for symbol in pushed:
-                        after = self._node(((symbol, after),), False)
-                    results.append(after)
+                if self.first(state) >> terminal & 1:
+                    for pushed in self._pushes(state, terminal):
+                        after = below
+                        for symbol in pushed:
+                            after = self._node(((symbol, after),), False)
+                        results.append(after)
                 if self._nullable[state] and below not in todo:
                     todo.append(below)
         result = self.union(results) if results else None
@@ -138,8 +144,7 @@ class Machine:
             todo = [node]
             for current in todo:
                 for state, below in current.items:
-                    self.moves(state)
-                    bits |= self._first[state]
+                    bits |= self.first(state)
                     if self._nullable[state] and below not in todo:
                         todo.append(below)
             node.accepts = bits
@@ -171,43 +176,49 @@ class Machine:
         return node
 
     def nullable(self, state: int) -> bool:
-        self.moves(state)
+        """Whether the rest of a rule from ``state`` on can be empty."""
+        self.first(state)
         return self._nullable[state]
 
     def first(self, state: int) -> int:
         """The terminals that the rest of a rule from ``state`` on can begin with, as a mask."""
-        self.moves(state)
-        return self._first[state]
+        bits = self._first.get(state)
+        return self._look(state) if bits is None else bits
 
-    def moves(self, state: int) -> dict[int, tuple[tuple[int, ...], ...]]:
-        """For each terminal that ``state`` can begin with: what to push instead of it, each lowest first."""
-        found = self._moves.get(state)
-        if found is not None:
-            return found
-        rules = self.rules
-        table: dict[int, set[tuple[int, ...]]] = {}
-        nullable = rules.accepting[state]
+    def _look(self, state: int) -> int:
+        rules, bits, nullable = self.rules, 0, self.rules.accepting[state]
+        ways: list[_Way] = []
         for symbol, after in rules.edges[state].items():
             rest = (after,) if rules.edges[after] else ()
             if not rules.is_rule(symbol):
-                for terminal in self.spellings(symbol):
-                    table.setdefault(terminal, set()).add(rest)
+                ways.append((self._mask_of(symbol), -1, rest))
                 continue
             start = rules.start(symbol)
-            for terminal, pushes in self.moves(start).items():
-                table.setdefault(terminal, set()).update(rest + pushed for pushed in pushes)
+            ways.append((self.first(start), start, rest))
             if self._nullable[start]:
-                for terminal, pushes in self.moves(after).items():
-                    table.setdefault(terminal, set()).update(pushes)
+                ways.append((self.first(after), after, ()))
                 nullable = nullable or self._nullable[after]
-        frozen = {terminal: tuple(sorted(pushes)) for terminal, pushes in table.items()}
-        self._moves[state] = frozen
-        self._nullable[state] = nullable
-        bits = 0
-        for terminal in frozen:
-            bits |= 1 << terminal
-        self._first[state] = bits
-        return frozen
+        for mask, _, _ in ways:
+            bits |= mask
+        self._ways[state], self._nullable[state], self._first[state] = ways, nullable, bits
+        return bits
+
+    def _pushes(self, state: int, terminal: int) -> tuple[tuple[int, ...], ...]:
+        """What to push instead of ``state`` where ``terminal`` comes next, each lowest first; worked out when asked."""
+        known = self._pushed.get((state, terminal))
+        if known is None:
+            found: set[tuple[int, ...]] = set()
+            for mask, start, rest in self._ways[state]:
+                if mask >> terminal & 1:
+                    found.update([rest] if start < 0 else [rest + each for each in self._pushes(start, terminal)])
+            known = self._pushed[state, terminal] = tuple(sorted(found))
+        return known
+
+    def _mask_of(self, symbol: str) -> int:
+        mask = self._masks.get(symbol)
+        if mask is None:
+            mask = self._masks[symbol] = self.mask(*_IDENTIFIERS.get(symbol, (symbol,)))
+        return mask
 
     def spellings(self, symbol: str) -> tuple[int, ...]:
         """The terminals that a symbol of the grammar stands for."""
