@@ -115,8 +115,8 @@ dict_items: _pair (',' _pair)* [','] | expression ':' expression for_ifs
 _pair: expression ':' expression | '**' bitor
 for_ifs: _for_if _for_if*
 _for_if: ['async'] 'for' star_targets 'in' disjunction ('if' _condition)*
-_condition: disjunction | {..3.8} 'lambda' lambda_params ':' _condition_body
-_condition_body: disjunction
+_condition: {..3.8} condition | {3.9..} disjunction
+condition: _disjunction | 'lambda' lambda_params ':' condition
 _looped_named: {..3.8} _bound ':=' expression | {..3.8} unstarred | {3.9..} _named
 unstarred: _unstarred | _disjunction 'if' _disjunction 'else' expression | 'lambda' lambda_params ':' expression
 _unstarred: 'not' disjunction | ('+' | '-' | '~') _operand _more* | ['await'] (NAME | _closed_atom) _trailer* _more*

@@ -175,6 +175,9 @@ class Scanner(LayoutScanner):
                 if not word.isascii() and not self.known.identifier(word):
                     self._bad_name(scan, node, frame, begin, word)
                     return
+                if self._repeats and not word.isascii():  # 3.8 alone compares a name as it is kept
+                    plain = unicodedata.normalize("NFKC", word)
+                    word = plain if "__debug__".startswith(plain) else word
                 if end == size:
                     self._pend(scan, node, frame, begin, word if self._matters(word, frame) else "zz")
                     return

@@ -28,6 +28,8 @@ class Words:
         self.words = {word: machine.terminal(repr(word)) for word in (*KEYWORDS, *_SOFT)}
         if version == (3, 8):  # later versions leave the binding of __debug__ to the compiler
             self.words["__debug__"] = machine.terminal("'__debug__'")
+        if version == (3, 9):  # its parser knows a keyword that stands nowhere
+            self.words["__peg_parser__"] = machine.terminal("'__peg_parser__'")
         self.operators = {sign: machine.terminal(repr(sign)) for sign in OPERATORS}
         augmented = machine.terminal("AUGASSIGN")
         self.operators.update(dict.fromkeys(_AUGMENTED, augmented))

@@ -78,6 +78,16 @@ PARSES: dict[str, tuple[Version, Version] | None] = {
     "(f, g).h: t": (OLD, NEW),
     "(not f).g: t": (OLD, NEW),
     "(f)[0] += 1": (OLD, NEW),
+    # in 3.8 a lambda may be a condition, in a lambda too, and __debug__ is told from other names as it is kept
+    "[x for y in z if lambda: lambda w: v]": (OLD, OLD),
+    "[x for y in z if lambda: v if w]": (OLD, OLD),
+    "[x for y in z if lambda: v if w else u]": None,
+    "f(__\uff44ebug__=1)": ((3, 9), NEW),
+    "__debu\uff47__ = 1": ((3, 9), NEW),
+    "__debu\uff47_ = 1": (OLD, NEW),
+    # a keyword of 3.9 alone
+    "__peg_parser_ = __peg_parser__x": (OLD, NEW),
+    "x = __\uff50eg_parser__": (OLD, NEW),
     # in 3.9 the line counts as indented like the one before it
     " \\\nif x: y\nelif x:\n c\n": ((3, 9), (3, 9)),
 }
@@ -141,6 +151,16 @@ def test_texts_are_complete_in_the_versions_that_accept_them(text: str) -> None:
         if verdict.accepted == len(text) and validator.complete(verdict.state):
             complete.append(version)
     assert complete == [version for version in VERSIONS if first <= version <= last]
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_one_keyword_stands_nowhere(version: Version) -> None:
+    validator = validator_of(version)
+    for text in ("__peg_parser__ = 1", "x.__peg_parser__;", "f'{__peg_parser__}'", "def __peg_parser__(): pass"):
+        accepted = validator.check(validator.start(""), text).accepted
+        assert (accepted == len(text)) == (version != (3, 9))
+        if version in oracles():
+            assert (oracles()[version].parse(text) is None) == (version != (3, 9))
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
