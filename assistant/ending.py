@@ -54,6 +54,7 @@ class Ending:
         self._validator = validator
         self._gap = gap
         self._start = start
+        self._problems = len(validator.problems(start))
         self._before = start
         self._unit = unit
         self._needle = gaps.needle(gap.suffix)
@@ -77,25 +78,52 @@ class Ending:
 
     def settled(self, end: End | None, room: Room) -> Kept:
         """What is kept of the text: nothing where nothing parses."""
-        tried = set[str]()
-        for kept in self._candidates(end, room):
-            candidate = kept.text + kept.closing
-            if candidate.strip() and candidate not in tried:
-                if self.parses(candidate):
-                    return kept
-                tried.add(candidate)
+        for fits in self._demands():
+            tried = set[str]()
+            for kept in self._candidates(end, room):
+                candidate = kept.text + kept.closing
+                if candidate.strip() and candidate not in tried:
+                    if fits(candidate):
+                        return kept
+                    tried.add(candidate)
         return Kept("", "")
 
-    def parses(self, candidate: str) -> bool:
-        """Does the file parse with `candidate` in the gap? A broken file: is it no more broken than it was?"""
-        problems = self._validator.problems(self._start)
+    def _demands(self) -> tuple[Callable[[str], bool], ...]:
+        """What is asked of a text: of a broken file as much as can be met.
+
+        Nothing joins where it is the very statement around the gap that is broken.
+        """
+        if not self._problems:
+            return (self._joins,)
+        return (
+            lambda text: self._joins(text) and self._no_worse(text),
+            lambda text: self._joins(text) or self._no_worse(text),
+        )
+
+    def _joins(self, candidate: str) -> bool:
+        """Does the file parse with `candidate` in the gap? Of a broken file: do the parts that are not broken?"""
         verdict = self._validator.check(self._start, candidate)
-        if verdict.accepted < len(candidate):
+        if verdict.accepted < len(candidate) or not self._validator.complete(verdict.state):
             return False
-        if problems:
-            again = self._validator.start(self._gap.prefix + candidate, self._gap.suffix)
-            return len(self._validator.problems(again)) <= len(problems)
-        return self._validator.complete(verdict.state) and refusal(self._gap.filled(candidate)) is None
+        if self._problems:
+            return self._beside(candidate) <= self._problems
+        return refusal(self._gap.filled(candidate)) is None
+
+    def _no_worse(self, candidate: str) -> bool:
+        """Has a broken file no more broken places with `candidate` in the gap, read in two parts and in one?"""
+        return (
+            self._validator.check(self._start, candidate).accepted == len(candidate)
+            and self._beside(candidate) <= self._problems
+            and self._broken(self._gap.prefix + candidate + self._gap.suffix)
+            <= self._broken(self._gap.prefix + self._gap.suffix)
+        )
+
+    def _beside(self, candidate: str) -> int:
+        """Broken places left and right of the gap, once `candidate` is in it."""
+        return self._broken(self._gap.prefix + candidate, self._gap.suffix)
+
+    def _broken(self, prefix: str, suffix: str = "") -> int:
+        return len(self._validator.problems(self._validator.start(prefix, suffix)))
 
     def _repeated(self, begin: int) -> int:
         """Where the text begins to repeat the suffix, from `begin` on; -1 if it does not.
@@ -103,7 +131,7 @@ class Ending:
         A place where the file would not parse is none: `)` may repeat the suffix, or close a bracket of the text.
         """
         at = self.text.find(self._needle, begin) if self._needle else -1
-        while at >= 0 and not self.parses(self.text[:at]):
+        while at >= 0 and not self._demands()[-1](self.text[:at]):
             at = self.text.find(self._needle, at + 1)
         return at
 

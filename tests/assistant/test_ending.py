@@ -210,3 +210,28 @@ def test_what_is_forced_takes_no_pass() -> None:
     assert (found.text, found.tokens, found.forced) == (script, 5, 3)
     assert found.passes == 3, "one for what follows 'else', one for the name, one for the end"
     assert found.drafters["forced"].kept == 3
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "text"),
+    [
+        # A comment without its line end would swallow the first line of what is whole.
+        ("", "def f(x):\n    return x\n\ndef g(x):\n", "# a note", "# a not\n"),
+        ("def f(x:\n    return x\n\ndef g(x):\n    ", "\n", "return x\n\ny = x +", "return x\n"),
+        ("x = ", "\n= = 3\n", "f(a, [b", "f(a, )"),
+        ("x = = 3\ny = (", ")\nz = 1\n", "a, b)\nz = 1", "a, b"),
+        # The statement that the gap is in is broken itself: nothing joins, and nothing is made up.
+        ("try:\n    ", "\n    = = 3\nexcept E:\n    pass\n", "b" + " " * 20, "b" + " " * 20),
+    ],
+)
+def test_a_broken_file_gets_no_further_broken_place(left: str, right: str, script: str, text: str) -> None:
+    gap = Gap(left, right)
+    found = fill(gap, script, max_tokens=len(script))
+    assert found.text == text
+    assert found.problems
+    assert places(gap.filled(found.text)) <= places(gap.filled(""))
+
+
+def places(text: str) -> int:
+    """Broken places of a whole text."""
+    return len(VALIDATOR.problems(VALIDATOR.start(text)))
