@@ -24,6 +24,7 @@ from assistant.repl.screen import themes
 from assistant.sandbox import run_program
 from assistant.store import resolve
 from assistant.store.catalogue import known
+from assistant.store.shipped import shipped
 from validators.contracts import Unit
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ UNITS = get_args(Unit)
 
 TAIL = 12
 """Lines of the program shown after a change that was not typed."""
+
+NAME_WIDTH = 14
+"""Columns of a setting's name, one blank included."""
+USAGE_WIDTH = 20
+"""Columns of a command with its arguments."""
 
 RUN_OUTPUT = 200
 """Lines of a program's output that /run shows."""
@@ -106,7 +112,7 @@ def run(shell: Shell, argument: str) -> None:
     for text, style in ((outcome.stdout, ""), (outcome.stderr, "bad")):
         lines = text.expandtabs().splitlines()
         for line in lines[:RUN_OUTPUT]:
-            shell.screen.say((style, line))
+            shell.screen.write(style, line)
         if len(lines) > RUN_OUTPUT:
             shell.screen.say(("note", f"… {len(lines) - RUN_OUTPUT} more lines"))
     good = outcome.exit_code == 0
@@ -133,8 +139,8 @@ def clear(shell: Shell, argument: str) -> None:
 def model(shell: Shell, argument: str) -> None:
     if not argument:
         session = shell.loader.session
-        where = f" on {session.device}" if session else ""
-        shell.screen.say(f"{shell.settings.model}{where}; others: {', '.join(known())}, or a path")
+        name, where = (session.name, f" on {session.device}") if session else (shell.settings.model, "")
+        shell.screen.say(f"{name}{where}; known: {', '.join(names(shell))}; or a path")
         return
     # Fetching would draw its progress over the prompt.
     resolve(argument, pull=False)
@@ -146,12 +152,12 @@ def set_option(shell: Shell, argument: str) -> None:
     name, _, value = argument.replace("=", " ").partition(" ")
     if not name:
         for key, current in shell.all_settings().items():
-            shell.screen.say(("command", f"{key:<12}"), str(current))
+            shell.screen.say(("command", f"{key:<{NAME_WIDTH}}"), str(current), hang=NAME_WIDTH)
         return
     if not value.strip():
         if name not in shell.all_settings():
             changed(shell.settings, shell.options, name, value)
-        shell.screen.say(("command", f"{name:<12}"), str(shell.all_settings()[name]))
+        shell.screen.say(("command", f"{name:<{NAME_WIDTH}}"), str(shell.all_settings()[name]))
         return
     settings, options = changed(shell.settings, shell.options, name, value.strip())
     if options.theme != shell.options.theme:
@@ -162,7 +168,7 @@ def set_option(shell: Shell, argument: str) -> None:
         resolve(settings.model, pull=False)
         shell.reopen(settings)
     shell.options = options
-    shell.screen.say(("command", f"{name:<12}"), str(shell.all_settings()[name]))
+    shell.screen.say(("command", f"{name:<{NAME_WIDTH}}"), str(shell.all_settings()[name]))
 
 
 def theme(shell: Shell, argument: str) -> None:
@@ -180,7 +186,7 @@ def unit(shell: Shell, argument: str) -> None:
 
 def stats(shell: Shell, argument: str) -> None:
     for name, value in shell.totals.lines():
-        shell.screen.say(("command", f"{name:<12}"), value)
+        shell.screen.say(("command", f"{name:<{NAME_WIDTH}}"), value, hang=NAME_WIDTH)
 
 
 def show_trace(shell: Shell, argument: str) -> None:
@@ -202,9 +208,9 @@ def show_help(shell: Shell, argument: str) -> None:
     screen = shell.screen
     screen.say("You and the model write one program. Lines with › are yours, lines with │ the model's.")
     for keys, does in HELP:
-        screen.say(("command", f"{keys:<20}"), does)
+        screen.say(("command", f"{keys:<{USAGE_WIDTH}}"), does, hang=USAGE_WIDTH)
     for command in COMMANDS.values():
-        screen.say(("command", f"{command.usage:<20}"), command.help)
+        screen.say(("command", f"{command.usage:<{USAGE_WIDTH}}"), command.help, hang=USAGE_WIDTH)
 
 
 def leave(shell: Shell, argument: str) -> None:
@@ -215,6 +221,11 @@ def show_tail(shell: Shell, what: str) -> None:
     """Say what happened, and show where the program now ends."""
     shell.screen.say(("note", what if shell.program.text else f"{what}; the program is empty"))
     shell.screen.show(shell.program, TAIL)
+
+
+def names(shell: Shell) -> Iterable[str]:
+    """Of models."""
+    return dict.fromkeys((*known(), *shipped()))
 
 
 def units(shell: Shell) -> Iterable[str]:
@@ -259,7 +270,7 @@ COMMANDS = {
         Command("/trace", "show the last turn block by block: drafted, viable, accepted, fallback", show_trace),
         Command("/stats", "show what was counted so far", stats),
         Command("/set [NAME [VALUE]]", "show or change settings", set_option, lambda shell: shell.all_settings()),
-        Command("/model [NAME|PATH]", "show or change the model", model, lambda shell: known()),
+        Command("/model [NAME|PATH]", "show or change the model", model, names),
         Command("/unit [UNIT]", f"let the model write one {', '.join(UNITS)}; none: as /set stop says", unit, units),
         Command("/theme [NAME]", "show or change the colours", theme, lambda shell: themes()),
         Command("/help", "show this", show_help),

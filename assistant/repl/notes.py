@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -88,19 +89,81 @@ class Totals:
             yield f"  {name}", f"{each.passes} passes{what}"
 
 
+SEPARATOR = " · "
+GIVES_WAY = ("hint", "rate", "device", "context")
+"""What leaves a toolbar that is too narrow, in this order, once the model's name is as short as it may be."""
+SHORTEST_NAME = 12
+"""Columns that a model's name keeps."""
+
+
 def toolbar(
-    *, model: str, device: str | None, completion: Completion | None, refusal: str | None, capacity: int | None
+    *,
+    model: str,
+    device: str | None,
+    completion: Completion | None,
+    refusal: str | None,
+    capacity: int | None,
+    columns: int,
+    problem: str | None = None,
+    hint: str = "/help",
 ) -> list[Part]:
-    """The line below the prompt. `device` and `capacity` are None while the model is being loaded."""
-    parts: list[Part] = [("", model)]
-    parts.append(("", f" · {device}") if device else ("class:warning", " · loading, type on"))
+    """The line below the prompt, for so many columns. `device` and `capacity` are None while the model is loaded.
+
+    `problem` is what is wrong with a model that was asked for later.
+    """
+    fields: dict[str, Part] = {"model": ("", model)}
+    fields["device" if device else "loading"] = ("", device) if device else ("class:warning", "loading, type on")
     if completion:
-        parts.append(("", f" · {completion.tokens_per_second:.1f} tokens/s"))
-    parts.append(("", " · "))
-    parts.append(("class:bad", f"✗ {refusal}") if refusal else ("class:good", "✓ parses"))
+        fields["rate"] = ("", f"{completion.tokens_per_second:.1f} tokens/s")
+    fields["verdict"] = ("class:bad", f"✗ {refusal}") if refusal else ("class:good", "✓ parses")
     if completion and capacity:
-        parts.append(("", f" · context {completion.prompt_tokens + completion.tokens}/{capacity}"))
-    return parts
+        fields["context"] = ("", f"context {completion.prompt_tokens + completion.tokens}/{capacity}")
+    if problem:
+        fields["problem"] = ("class:bad", problem)
+    fields["hint"] = ("", hint)
+    name = min(get_cwidth(model), SHORTEST_NAME)
+    for lost in GIVES_WAY:
+        if name + _beside(fields) > columns:
+            fields.pop(lost, None)
+    fields["model"] = ("", _short(model, max(columns - _beside(fields), name)))
+    parts = [part for each in fields.values() for part in (("", SEPARATOR), each)]
+    return parts[1:]
+
+
+def _beside(fields: dict[str, Part]) -> int:
+    """Columns of a toolbar without the model's name."""
+    return sum(len(SEPARATOR) + get_cwidth(text) for key, (_, text) in fields.items() if key != "model")
+
+
+def _short(text: str, columns: int) -> str:
+    return text if get_cwidth(text) <= columns else _fitting(text, columns - 1) + "…"
+
+
+def folded(parts: Iterable[Part], columns: int, hang: int) -> list[list[Part]]:
+    """Rows of at most so many columns, broken between words; all but the first begin `hang` columns further right.
+
+    A word that fits no row is broken anywhere. Blanks at the end are left out.
+    """
+    cells = [(style, character) for style, text in parts for character in text]
+    rows: list[list[Part]] = [[]]
+    used, hang = 0, min(hang, columns // 3)
+    for word in re.finditer(r"\s*\S+", "".join(character for _, character in cells)):
+        begin, end = word.span()
+        if used and used + get_cwidth(word[0]) > columns:
+            begin += len(word[0]) - len(word[0].lstrip())
+            rows.append([("", " " * hang)])
+            used = hang
+        for style, character in cells[begin:end]:
+            if used + get_cwidth(character) > columns:
+                rows.append([("", " " * hang)])
+                used = hang
+            rows[-1].append((style, character))
+            used += get_cwidth(character)
+    return [[(style, "".join(c for _, c in group)) for style, group in itertools.groupby(row, _style)] for row in rows]
+
+
+def _style(part: Part) -> str:
+    return part[0]
 
 
 TRACE_WIDTH = 40

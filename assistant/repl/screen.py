@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import BaseStyle, Style, merge_styles, style_from_pygments_cls
 
 from assistant.errors import UsageProblem
+from assistant.repl.notes import folded
 from assistant.repl.paint import Painter
 from assistant.repl.program import Program
 from assistant.repl.visible import visible
@@ -77,6 +78,12 @@ def theme_style(name: str) -> BaseStyle:
     return merge_styles([style_from_pygments_cls(get_style_by_name(name)), Style.from_dict(_OWN)])
 
 
+def _shown(parts: Iterable[tuple[str, str] | str]) -> list[tuple[str, str]]:
+    """Styles and texts, with nothing in them that would steer a terminal."""
+    pairs = (("", part) if isinstance(part, str) else (f"class:{part[0]}", part[1]) for part in parts)
+    return [(style, visible(text)) for style, text in pairs]
+
+
 class Screen:
     """Writes whole lines, from the left margin to the left margin."""
 
@@ -91,12 +98,18 @@ class Screen:
         self.style = theme_style(name)
         self.theme = name
 
-    def say(self, *parts: tuple[str, str] | str) -> None:
-        """One line; a part is a text, or a style class and a text."""
-        fragments = [("", MARGIN)]
-        fragments += [("", part) if isinstance(part, str) else (f"class:{part[0]}", part[1]) for part in parts]
-        shown = [(style, visible(text)) for style, text in fragments]
-        print_formatted_text(self.output, FormattedText([*shown, ("", "\n")]), self.style)
+    def say(self, *parts: tuple[str, str] | str, hang: int = 0) -> None:
+        """One line; a part is a text, or a style class and a text. Where it is too long, its rest begins at `hang`."""
+        room = max(self.output.get_size().columns - len(MARGIN) - 1, len(MARGIN))
+        for row in folded(_shown(parts), room, hang):
+            self._print(row)
+
+    def write(self, style: str, line: str) -> None:
+        """A line of a program's output, which the terminal itself breaks where it is too long."""
+        self._print(_shown([(style, line)]))
+
+    def _print(self, row: Iterable[tuple[str, str]]) -> None:
+        print_formatted_text(self.output, FormattedText([("", MARGIN), *row, ("", "\n")]), self.style)
 
     def painter(self) -> Painter:
         return Painter(self.output, self.style)

@@ -32,7 +32,7 @@ from assistant.repl.options import Options
 from assistant.repl.paint import Painter
 from assistant.repl.program import Moment, Program, Timeline
 from assistant.repl.prompt import new_prompt
-from assistant.repl.screen import Screen
+from assistant.repl.screen import MARGIN, Screen
 from assistant.repl.turn import Turn, take_turn
 from assistant.settings import Settings
 
@@ -295,10 +295,11 @@ class Shell:
             completion=self.turn.completion if self.turn else None,
             refusal=self._judged[1],
             capacity=session.capacity if session else None,
+            columns=self.screen.output.get_size().columns - len(MARGIN),
+            problem=str(self.loader.error) if self.loader.error else None,
+            hint=self._hint,
         )
-        if self.loader.error:
-            parts.append(("class:bad", f" · {self.loader.error}"))
-        return [("", "  "), *parts, ("", f" · {self._hint}")]
+        return [("", MARGIN), *parts]
 
     def fault_in(self, text: str) -> Fault | None:
         """Where `text`, were it handed over, would break a program that is sound so far; as an offset into `text`."""

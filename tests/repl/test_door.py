@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from assistant.repl.commands import COMMANDS
 from tests.tiny import write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,6 +294,18 @@ def test_a_terminal_of_five_short_lines(start: Start, tmp_path: Path) -> None:
     ends = ("  ge(2, n))\n", "  e(2, n))\n")
     screen = terminal.until(lambda screen: "›\n" in screen and any(end in screen for end in ends))
     assert "too small" not in screen
+
+
+def test_help_on_a_small_terminal_breaks_no_word(start: Start, tmp_path: Path) -> None:
+    terminal = start(fake(tmp_path, BODY))
+    terminal.until("✓ parses")
+    terminal._tmux("resize-window", "-x", "44", "-y", "50")
+    terminal.type("/help")
+    terminal.keys("Enter")
+    screen = terminal.until("leave\n")
+    words = set(re.findall(r"\S+", screen))
+    for command in COMMANDS.values():
+        assert set(command.help.split()) <= words, command.help
 
 
 def test_the_tiny_model_on_a_terminal(start: Start, tmp_path: Path) -> None:

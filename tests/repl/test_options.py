@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from assistant.completion import Cancel, Request
+from assistant.completion import Cancel, Completion, Request
 from assistant.document import Gap
 from assistant.errors import UsageProblem, ViableError
 from assistant.repl.loading import Loader
-from assistant.repl.notes import toolbar
+from assistant.repl.notes import folded, toolbar
 from assistant.repl.options import PER_REQUEST, Options, changed
 from assistant.repl.screen import theme_style, themes
-from assistant.settings import Settings
+from assistant.settings import DEFAULT_MODEL, Settings
 from tests.repl.fake import FakeSession
 
 
@@ -56,13 +57,49 @@ def test_every_theme_colours_keywords() -> None:
         assert attributes.color or attributes.bold or name in plain, name
 
 
-def test_the_toolbar() -> None:
-    loading = toolbar(model="m", device=None, completion=None, refusal=None, capacity=None)
-    assert "".join(text for _, text in loading) == "m · loading, type on · ✓ parses"
+def last_completion() -> Completion:
     session = FakeSession(lambda before: "    return 1\n")
     (*_, last) = session.stream(Request(Gap("def f():\n", "")), Cancel())
-    ready = toolbar(model="m", device="cpu", completion=last.completion, refusal="1:5: bad", capacity=99)
-    assert "".join(text for _, text in ready) == "m · cpu · 42.5 tokens/s · ✗ 1:5: bad · context 13/99"
+    assert last.completion
+    return last.completion
+
+
+def bar(columns: int, *, model: str = "m", device: str | None = "cpu", **more: Any) -> str:
+    fields = {"completion": None, "refusal": None, "capacity": 99, "hint": "/help", **more}
+    return "".join(text for _, text in toolbar(model=model, device=device, columns=columns, **fields))
+
+
+def test_the_toolbar() -> None:
+    assert bar(80, device=None) == "m · loading, type on · ✓ parses · /help"
+    ready = bar(80, completion=last_completion(), refusal="1:5: bad")
+    assert ready == "m · cpu · 42.5 tokens/s · ✗ 1:5: bad · context 13/99 · /help"
+    assert bar(80, problem="no such model", hint="").startswith("m · cpu · ✓ parses · no such model")
+
+
+def test_the_toolbar_of_the_default_model_fits_a_narrow_terminal() -> None:
+    last = last_completion()
+    for columns, expected in (
+        (90, "qwen2.5-coder-0.5b-instruct · cpu · 42.5 tokens/s · ✓ parses · context 13/4096 · /help"),
+        (78, "qwen2.5-coder-0.5b… · cpu · 42.5 tokens/s · ✓ parses · context 13/4096 · /help"),
+        (50, "qwen2.5-coder-… · cpu · ✓ parses · context 13/4096"),
+        (38, "qwen2.5-coder-0.5b-instruct · ✓ parses"),
+        (25, "qwen2.5-coder… · ✓ parses"),
+    ):
+        shown = bar(columns, model=DEFAULT_MODEL, completion=last, capacity=4096)
+        assert len(shown) <= columns
+        assert "✓ parses" in shown
+        assert shown == expected
+
+
+def test_notes_are_broken_between_words() -> None:
+    rows = folded([("class:note", "/trace  "), ("", "show each block: drafted, viable,  ")], 24, 8)
+    assert ["".join(text for _, text in row) for row in rows] == [
+        "/trace  show each block:",
+        "        drafted, viable,",
+    ]
+    assert rows[0] == [("class:note", "/trace  "), ("", "show each block:")]
+    assert ["".join(text for _, text in row) for row in folded([("", "a" * 9)], 4, 1)] == ["aaaa", " aaa", " aa"]
+    assert folded([], 10, 0) == [[]]
 
 
 class Gate:

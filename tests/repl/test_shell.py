@@ -21,7 +21,8 @@ from assistant.repl.keys import hands_over
 from assistant.repl.names import ReplCompleter
 from assistant.repl.options import Options
 from assistant.repl.shell import Fault, Shell
-from assistant.settings import Settings
+from assistant.settings import DEFAULT_MODEL, Settings
+from assistant.store.shipped import SMALL
 from tests.repl.fake import FakeSession, no_fault
 
 ENTER, ALT_ENTER, CTRL_C, CTRL_D, TAB = "\r", "\x1b\r", "\x03", "\x04", "\t"
@@ -274,12 +275,25 @@ def test_a_command_may_stand_behind_the_indentation_that_is_offered() -> None:
 
 def test_every_command_is_listed_and_does_something() -> None:
     with bench() as b:
-        shown = b.type("/help", ENTER)
+        shown = " ".join(b.type("/help", ENTER).split())
         for name, command in COMMANDS.items():
             assert name in shown
             assert command.help in shown
         for name in ("/show", "/stats", "/set", "/model", "/theme", "/unit", "/copy", "/clear"):
             assert len(b.type(name, ENTER)) > len(b.type("")), name
+
+
+def test_settings_stand_apart_from_their_values() -> None:
+    with bench() as b:
+        for name, value in b.shell.all_settings().items():
+            assert f" {name} {value}" in " ".join(b.type("/set", ENTER).split())
+
+
+def test_models_that_come_along_are_known() -> None:
+    with bench() as b:
+        for name in (DEFAULT_MODEL, SMALL):
+            assert name in b.type("/model", ENTER)
+            assert name in completions(b.shell, "/model ")
 
 
 def test_settings_reach_the_request() -> None:
