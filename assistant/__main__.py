@@ -52,6 +52,13 @@ def _run(arguments: list[str]) -> int:
             sys.stdout.flush()
     except ViableError as error:
         return _say(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:  # its message is the help, in many lines
+        if sys.stderr:
+            print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except click.UsageError as error:
+        how = f"; `{error.ctx.command_path} --help` shows how" if error.ctx else ""
+        return _say(error.format_message().removesuffix(".") + how, error.exit_code)
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
     except click.Abort as error:
@@ -67,7 +74,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(message: str, exit_code: int) -> int:
-    one_line = " ".join(message.split())
+    # Names of files come into it, and may hold anything.
+    one_line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
     if sys.stderr:
         print(f"viable: {one_line}", file=sys.stderr)
     return exit_code

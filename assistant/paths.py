@@ -14,9 +14,11 @@ def expanded(names: Iterable[str]) -> Iterator[str]:
     """Files as they are, folders as the *.py below them, patterns as what they match; each sorted.
 
     A pattern is a name with `*`, `?` or `[` that is no file; `**` stands for any folders. Hidden folders and virtual
-    environments are left out of folders. A pattern that matches nothing is a UsageProblem.
+    environments are left out of folders. A pattern that matches nothing is a UsageProblem, as is an empty name.
     """
     for name in names:
+        if not name:
+            raise UsageProblem("a file's name is empty")
         if os.path.isdir(name):
             yield from _below(name)
         elif glob.has_magic(name) and not os.path.exists(name):

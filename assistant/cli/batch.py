@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -137,6 +138,9 @@ def _check(inputs: Iterable[str], output: str, patch: str | None, samples: int, 
         raise UsageProblem("--samples and --limit must be at least 1")
     if files and samples > 1:
         raise UsageProblem("--in-place and --patch need one answer a file, so --samples 1")
+    if os.path.exists(output) and not os.path.isfile(output):
+        # Earlier answers are looked for in it: a device may never end.
+        raise UsageProblem(f"{output}: is no regular file, so answers cannot be kept in it")
     if output.endswith(".gz"):
         raise UsageProblem(f"{output}: the answers are written as plain JSON Lines; compress them afterwards")
 

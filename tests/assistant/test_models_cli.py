@@ -120,6 +120,20 @@ def test_the_list_for_people_and_for_scripts(home: Path, file: Path) -> None:
     assert rows[1]["bytes_on_disk"] > SIZE
 
 
+def test_a_model_that_comes_along_is_no_unknown_one(home: Path) -> None:
+    path = viable_models(home, "path", SMALL).stdout
+    pulled = viable_models(home, "pull", SMALL, "--offline")
+    assert (pulled.returncode, pulled.stdout, pulled.stderr) == (0, path, "")
+    verified = viable_models(home, "verify", SMALL)
+    assert (verified.returncode, verified.stdout) == (0, f"{SMALL}: part of Viable, nothing to compare it with\n")
+    removed = viable_models(home, "remove", SMALL, "--yes")
+    assert (removed.returncode, removed.stderr) == (
+        2,
+        f"viable: {SMALL} is part of Viable: it cannot be removed by itself\n",
+    )
+    assert Path(path.strip(), "model.safetensors").is_file()
+
+
 def test_a_partial_model_is_shown_as_such(home: Path, file: Path) -> None:
     file.parent.mkdir(parents=True)
     (file.parent / "small.gguf.part").write_bytes(CONTENT[: SIZE // 4])
@@ -340,7 +354,7 @@ def test_remove_asks(home: Path, file: Path, answer: str, code: int, last: str, 
         (["path", "smal"], {}, 2, "viable: unknown model 'smal'; did you mean small?"),
         (["verify", "smal"], {}, 2, "viable: unknown model 'smal'; did you mean small?"),
         (["remove", "smal"], {}, 2, "viable: unknown model 'smal'; did you mean small?"),
-        (["remove"], {}, 2, "viable: Missing argument 'NAME'."),
+        (["remove"], {}, 2, "viable: Missing argument 'NAME'; `viable models remove --help` shows how"),
         (["pull", "small", "--of-line"], {}, 2, "viable: No such option"),
         (["pull", "small"], {"VIABLE_OFFLINE": "so"}, 2, "viable: VIABLE_OFFLINE=so: neither yes (1) nor no (0)"),
         (["pull"], {"HF_ENDPOINT": "mirror"}, 2, "viable: HF_ENDPOINT=mirror: not an http(s) address"),
