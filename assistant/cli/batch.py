@@ -38,7 +38,7 @@ SOME_FAILED = 3
 @click.option("--overwrite", is_flag=True, help="Start anew if OUT.jsonl exists.")
 @click.option("--in-place", is_flag=True, help="Change the input files that say <CURSOR>.")
 @click.option("--patch", metavar="FILE", help="Write the changes of those files as a patch.")
-@session_options
+@session_options()
 def command(
     inputs: tuple[str, ...],
     output: str,

@@ -29,7 +29,7 @@ STDIN = "-"
 @click.option("--in-place", is_flag=True, help="Change the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the text with all that is known about it.")
 @click.option("--stats", is_flag=True, help="Print counts and times on stderr.")
-@session_options
+@session_options()
 def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool, stats: bool, flags: Flags) -> None:
     """Fill a gap in a Python file.
 

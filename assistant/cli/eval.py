@@ -36,7 +36,7 @@ for _command in (
 @command.command()
 @click.option("--files", default=20, show_default=True, help="Held-out files to cut gaps from, three each.")
 @held_out_options
-@session_options
+@session_options()
 def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
     """Fill gaps of real files that no part of this project was trained on.
 
@@ -67,7 +67,7 @@ def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N problems, evenly spread.")
 @click.option("--raw/--no-raw", default=True, help="The model alone, too. [yes]")
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a problem.")
-@session_options
+@session_options()
 def humaneval(problems: Path, output: str, limit: int | None, raw: bool, samples: int, flags: Flags) -> None:
     """Share of HumanEval's problems that are solved, with the validator and without it.
 
@@ -101,7 +101,7 @@ def humaneval(problems: Path, output: str, limit: int | None, raw: bool, samples
 @command.command()
 @click.option("--files", default=10, show_default=True, help="Held-out files to cut gaps from, three each.")
 @held_out_options
-@session_options
+@session_options()
 def accept(files: int, site: Path, draw: int, flags: Flags) -> None:
     """What `--accept syntax` gains in speed and loses in text, on gaps of held-out files."""
     from assistant.eval import accepting, fim
@@ -121,7 +121,7 @@ def accept(files: int, site: Path, draw: int, flags: Flags) -> None:
 @command.command()
 @click.option("--prompts", default=40, show_default=True, help="Requests to compare, four per held-out file.")
 @held_out_options
-@session_options
+@session_options()
 def exact(prompts: int, site: Path, draw: int, flags: Flags) -> None:
     """Compare drafted text with the text that comes token by token, greedily, under the same validator.
 

@@ -19,7 +19,7 @@ TOKENS, MAX_TOKENS, CONTEXT = 256, 48, 1024
 @click.command()
 @click.option("--gaps", default=120, show_default=True, help="Lines to write, twice each.")
 @held_out_options
-@session_options
+@session_options()
 def imports(gaps: int, site: Path, draw: int, flags: Flags) -> None:
     """Whether --context-files helps: lines of held-out files that use a name which another of their files defines.
 

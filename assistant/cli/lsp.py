@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 from collections.abc import Mapping
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
 NEAR = 1024
 """Tokens of prompt and answer together where nothing is said and a processor computes: it reads them in two seconds."""
+FORMAT = "viable: %(levelname)s: %(message)s"
 LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.command()
-@session_options
+@session_options(context=f"{NEAR} without a GPU", max_tokens="64", max_ms="3000")
 @click.option("--stdio", is_flag=True, help="Accepted for editors that pass it; there is no other way.")
 @click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="What is written to stderr. [warning]")
 def command(flags: Flags, stdio: bool, log_level: str) -> int:
@@ -38,16 +40,18 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
 
     The model loads while the editor goes on. Settings come from the flags, then from the editor
     (initializationOptions, section "viable" of the configuration), then from viable.toml. A suggestion
-    has 64 tokens at most, unless --max-tokens or the editor's maxTokens says otherwise. Without a GPU
-    the model reads 1024 tokens around the cursor, unless --context or a setting says otherwise.
-    Ready-made set-ups are in examples/editors.
+    has 64 tokens and takes 3000 ms at most, unless --max-tokens, --max-ms or the editor's maxTokens,
+    maxMs say otherwise. Without a GPU the model reads 1024 tokens around the cursor, unless --context
+    or a setting says otherwise. Ready-made set-ups are in examples/editors.
     """
+    Settings().replaced(**asdict(flags))  # what makes no sense is said at once, not when the session is opened
     gc.disable()  # until all is imported: the protocol's hundreds of classes would be walked through again and again
     from assistant.lsp import serve
 
     stderr = logging.StreamHandler()
     stderr.setLevel(log_level.upper())
-    logging.basicConfig(level=log_level.upper(), format="viable: %(levelname)s: %(message)s", handlers=[stderr])
+    stderr.setFormatter(_Lines(FORMAT) if log_level != "debug" else logging.Formatter(FORMAT))
+    logging.basicConfig(level=log_level.upper(), handlers=[stderr])
     # The editor's log gets what is worth knowing, however little of it is wanted on stderr.
     logging.getLogger("assistant").setLevel(logging.DEBUG if log_level == "debug" else logging.INFO)
     if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
@@ -55,7 +59,19 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     return serve(
         lambda options, folder, report: lambda: _open(settings_for(flags, options, folder, _defaults()), report),
         flags.max_tokens,
+        flags.max_ms,
     )
+
+
+class _Lines(logging.Formatter):
+    """Without the tracebacks of pygls: what a client sends that does not fit is no fault of the server."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith("pygls"):
+            record = copy.copy(record)
+            record.msg, record.args = record.getMessage().partition("\n")[0], None  # a traceback may stand in it, too
+            record.exc_info = record.exc_text = None
+        return super().format(record)
 
 
 def _defaults() -> dict[str, int]:

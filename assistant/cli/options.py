@@ -1,17 +1,17 @@
 """The options that the commands share: which model, how much text, how it is chosen.
 
 Each is None where it is not given, so that `viable.toml` and the defaults have their say. A command adds them with
-`@session_options` and receives them as one `Flags` in its argument `flags`.
+`@session_options()` and receives them as one `Flags` in its argument `flags`.
 """
 
 from __future__ import annotations
 
 import functools
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -47,42 +47,69 @@ class Flags:
 _DEFAULT = Settings()
 
 
-def _option(name: str, metavar: str, text: str, kind: type = str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    default = getattr(_DEFAULT, name.replace("-", "_"))
-    return click.option(f"--{name}", type=kind, metavar=metavar, help=f"{text} [{default}]")
+class _Option(NamedTuple):
+    """One that takes a value, and what its help says."""
+
+    name: str
+    metavar: str
+    text: str
+    kind: type = str
+
+    def added(self, function: Callable[..., Any], defaults: Mapping[str, str]) -> Callable[..., Any]:
+        field = self.name.replace("-", "_")
+        default = defaults.get(field, getattr(_DEFAULT, field))
+        add = click.option(f"--{self.name}", type=self.kind, metavar=self.metavar, help=f"{self.text} [{default}]")
+        return add(function)
+
+
+class _Flag(NamedTuple):
+    """One that takes none."""
+
+    names: str
+    text: str
+
+    def added(self, function: Callable[..., Any], defaults: Mapping[str, str]) -> Callable[..., Any]:
+        return click.option(self.names, is_flag=True, default=None, help=self.text)(function)
 
 
 _OPTIONS = (
-    _option("model", "NAME|PATH", "Model name, GGUF file or folder with safetensors."),
-    _option("device", "DEVICE", "auto, cpu or cuda."),
-    _option("dtype", "TYPE", "How weights are held: auto, float32, bfloat16, int8 or int4."),
-    click.option("--offline", is_flag=True, default=None, help="Never use the network."),
-    _option("context", "TOKENS", "Prompt and answer together.", int),
-    _option("context-files", "TOKENS", "Of those, at most, for what imported names and open files define.", int),
-    _option("max-tokens", "TOKENS", "Generate at most this much.", int),
-    _option("max-ms", "MS", "Stop after this time; 0 is no limit.", int),
-    _option("temperature", "T", "0 takes the best token, above 0 samples.", float),
-    _option("top-p", "P", "Sample from this share of the probability.", float),
-    _option("seed", "N", "Seed of the sampling.", int),
-    _option("block", "TOKENS", "Tokens of a block, drafts and one more; 1 decodes singly.", int),
-    _option("draft", "WHO", "Who drafts: auto, lookup or none."),
-    _option("accept", "RULE", "Keep verified drafts, or (faster, other text) any of right syntax: verified, syntax."),
-    _option("unit", "UNIT", "End with this unit: expression, line, statement, block or function; none: the gap."),
-    click.option("--adapter/--no-adapter", default=None, help="Fill gaps with the adapter made for the model."),
+    _Option("model", "NAME|PATH", "Model name, GGUF file or folder with safetensors."),
+    _Option("device", "DEVICE", "auto, cpu or cuda."),
+    _Option("dtype", "TYPE", "How weights are held: auto, float32, bfloat16, int8 or int4."),
+    _Flag("--offline", "Never use the network."),
+    _Option("context", "TOKENS", "Prompt and answer together.", int),
+    _Option("context-files", "TOKENS", "Of those, at most, for what imported names and open files define.", int),
+    _Option("max-tokens", "TOKENS", "Generate at most this much.", int),
+    _Option("max-ms", "MS", "Stop after this time; 0 is no limit.", int),
+    _Option("temperature", "T", "0 takes the best token, above 0 samples.", float),
+    _Option("top-p", "P", "Sample from this share of the probability.", float),
+    _Option("seed", "N", "Seed of the sampling.", int),
+    _Option("block", "TOKENS", "Tokens of a block, drafts and one more; 1 decodes singly.", int),
+    _Option("draft", "WHO", "Who drafts: auto, lookup or none."),
+    _Option("accept", "RULE", "Keep verified drafts, or (faster, other text) any of right syntax: verified, syntax."),
+    _Option("unit", "UNIT", "End with this unit: expression, line, statement, block or function; none: the gap."),
+    _Flag("--adapter/--no-adapter", "Fill gaps with the adapter made for the model."),
 )
 _NAMES = tuple(Flags.__dataclass_fields__)
 
 
-def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the function gets them as `flags`."""
+def session_options(**defaults: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options; the function gets them as `flags`.
 
-    @functools.wraps(function)
-    def gathered(*args: Any, **values: Any) -> Any:
-        return function(*args, flags=Flags(**{name: values.pop(name) for name in _NAMES}), **values)
+    `defaults` is what the help says of those options that a command has defaults of its own for.
+    """
 
-    for option in reversed(_OPTIONS):
-        gathered = option(gathered)
-    return gathered
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def gathered(*args: Any, **values: Any) -> Any:
+            return function(*args, flags=Flags(**{name: values.pop(name) for name in _NAMES}), **values)
+
+        command: Callable[..., Any] = gathered
+        for option in reversed(_OPTIONS):
+            command = option.added(command, defaults)
+        return command
+
+    return add
 
 
 _HELD_OUT = (

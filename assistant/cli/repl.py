@@ -26,7 +26,7 @@ SHOWN = 12
 )
 @click.option("--stop", type=click.Choice(STOPS), default="unit", help="Stop at a unit's end, or where the model does.")
 @click.option("--no-ghost", is_flag=True, help="No suggestions while typing.")
-@session_options
+@session_options()
 def command(file: Path | None, vi: bool, theme: str, stop: str, no_ghost: bool, flags: Flags) -> None:
     """Write a program with the model, in the terminal.
 

@@ -49,7 +49,7 @@ class Accepted:
         for name, shown in reversed(self._shown.items()):
             if (shown.uri, shown.length) != (document.uri, document.length):
                 continue
-            if document.gap(shown.end).left.endswith(shown.text):
+            if document.has(shown.end) and document.gap(shown.end).left.endswith(shown.text):
                 del self._shown[name]
                 self.count += 1
                 return shown.end

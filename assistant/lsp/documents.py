@@ -62,6 +62,10 @@ class Document:
             return Place(line, len(self._lines[line]))
         return Place(line, from_units(self.line(line), max(units, 0), encoding))
 
+    def has(self, place: Place) -> bool:
+        """Is there such a place?"""
+        return place.line < len(self._lines) and place.column <= len(self.line(place.line))
+
     def units(self, place: Place, encoding: Encoding) -> int:
         """The column of `place` in the client's units."""
         return to_units(self._lines[place.line], place.column, encoding)

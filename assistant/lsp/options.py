@@ -60,9 +60,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             name: getattr(self, name) for name in ("model", "device", "dtype", "context", "context_files", "offline")
         }
 
-    def limited(self, max_tokens: int) -> Options:
-        """These, with that many tokens."""
-        return msgspec.structs.replace(self, max_tokens=max_tokens)
+    def limited(self, max_tokens: int | None, max_ms: int | None) -> Options:
+        """These, with those limits that are not None."""
+        limits = {"max_tokens": max_tokens, "max_ms": max_ms}
+        return msgspec.structs.replace(self, **{name: each for name, each in limits.items() if each is not None})
 
     def serves(self, uri: str, language: str) -> bool:
         """Whether suggestions are wanted in this file."""

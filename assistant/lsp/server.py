@@ -39,8 +39,8 @@ class Server(LanguageServer):
 
     protocol: Protocol
 
-    def __init__(self, opener: Opener, max_tokens: int | None = None) -> None:
-        """`max_tokens`, where given, is the command line's and wins over the editor's."""
+    def __init__(self, opener: Opener, max_tokens: int | None = None, max_ms: int | None = None) -> None:
+        """`max_tokens` and `max_ms`, where given, are the command line's and win over the editor's."""
         super().__init__("viable", __version__, protocol_cls=Protocol)
         self.documents: dict[str, Document] = {}
         self.worker = Worker(self._state_changed)
@@ -49,7 +49,7 @@ class Server(LanguageServer):
         self.exit_code: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
         self._opener = opener
-        self._max_tokens = max_tokens
+        self._limits = max_tokens, max_ms
         self._loads = 0
         self._settled = asyncio.Event()
         self._bars: set[str] = set()
@@ -61,7 +61,7 @@ class Server(LanguageServer):
 
     @options.setter
     def options(self, options: Options) -> None:
-        self.suggester.options = options if self._max_tokens is None else options.limited(self._max_tokens)
+        self.suggester.options = options.limited(*self._limits)
 
     @property
     def encoding(self) -> Encoding:

@@ -26,15 +26,15 @@ PATIENCE = 1.0
 """Seconds that the decoder has to stop when the process ends."""
 
 
-def serve(opener: Opener, max_tokens: int | None = None) -> int:
+def serve(opener: Opener, max_tokens: int | None = None, max_ms: int | None = None) -> int:
     """Serve one client on stdin and stdout until it leaves; the exit code.
 
-    `max_tokens` of a suggestion wins over what the client sets. Nothing but the protocol reaches the client: whatever
-    else is written to stdout, by anyone, goes to stderr.
+    `max_tokens` and `max_ms` of a suggestion win over what the client sets. Nothing but the protocol reaches the
+    client: whatever else is written to stdout, by anyone, goes to stderr.
     """
     stdin, stdout = _take_streams()
     sys.setswitchinterval(SWITCH)
-    server = Server(opener, max_tokens)
+    server = Server(opener, max_tokens, max_ms)
     register(server)
     try:
         asyncio.run(_serve(server, stdin, stdout))

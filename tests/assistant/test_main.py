@@ -48,6 +48,14 @@ def test_help_teaches_by_examples(viable: Shell, name: str) -> None:
     assert all(len(line) <= 100 for line in ran.out.splitlines())
 
 
+def test_help_tells_the_defaults_of_the_command(viable: Shell) -> None:
+    """An editor's suggestions are shorter, and read less."""
+    for name, expected in (("complete", ["4096", "256", "0"]), ("lsp", ["1024 without a GPU", "64", "3000"])):
+        text = " ".join(viable(name, "--help").out.split())
+        options = ("Prompt and answer together.", "Generate at most this much.", "0 is no limit.")
+        assert all(f"{option} [{default}]" in text for option, default in zip(options, expected, strict=True))
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def test_suggestions_of_a_random_model_parse_in_place_and_nothing_fails(tiny: Cl
     assert (stats["state"], stats["faults"], stats["withheld"]) == ("ready", 0, 0)
     assert stats["filled"] == 2
     assert stats["passes"] >= 2
+
+
+def test_what_does_not_fit_is_a_line_on_stderr(tiny: Client) -> None:
+    tiny.answer(tiny.request("textDocument/inlineCompletion", 7))
+    tiny.answer(tiny.request("no/such"))
+    tiny.answer(tiny.request("viable/nextStop", {}))
+    deadline = time.monotonic() + 10
+    while not any(b"no/such" in line for line in tiny.stderr):
+        assert time.monotonic() < deadline, tiny.stderr
+        time.sleep(0.01)
+    assert all(line.startswith(b"viable: ") for line in tiny.stderr), b"".join(tiny.stderr).decode()
 
 
 def test_the_real_decoder_stops_when_cancelled(tiny: Client) -> None:

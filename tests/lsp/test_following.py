@@ -37,6 +37,16 @@ def test_after_a_suggestion_is_taken_the_next_is_there_already(client: Client) -
     assert client.stats()["passes"] == after["passes"]
 
 
+def test_other_text_of_the_same_length_is_no_suggestion_taken(client: Client) -> None:
+    """Not even where the file then has fewer lines than with the suggestion."""
+    uri = client.open('#> "a = 1\\nb = 2"\n', "other.py")
+    assert client.texts(uri, 1, 0) == ["a = 1\nb = 2"]
+    client.notes.clear()
+    client.edit(uri, insertion(1, 0, "c = 3456789"))
+    assert client.stats()["writing"] == 0
+    assert not [note["params"] for note in client.notes if note["method"] == "window/logMessage"]
+
+
 def test_half_a_suggestion_taken_leaves_the_other_half_in_the_cache(client: Client) -> None:
     uri = client.open('#> "a = 1\\nb = 2"\n', "half.py")
     assert client.texts(uri, 1, 0) == ["a = 1\nb = 2"]

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from assistant.lsp.options import Options
 from tests.lsp.client import PYTHON, ROOT, Client, fake_server, insertion, server
 
 pytestmark = pytest.mark.e2e
@@ -208,3 +209,18 @@ def test_the_command_line_serves_and_says_what_is_wrong() -> None:
         assert message == "Viable: no such model file or folder: ./no-such.gguf"
         assert client.texts(client.open("x = "), 0, 4) == []
         assert client.close() == 0
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--device", "tpu"), ("--max-tokens", "0"), ("--max-ms", "-1")])
+def test_a_flag_that_makes_no_sense_is_said_at_once(flag: str, value: str) -> None:
+    command = [*PYTHON, "-m", "assistant", "lsp", flag, value]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=ROOT, timeout=WAIT, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"viable: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_limits_of_the_command_line_win_over_the_editor() -> None:
+    options = Options(max_tokens=64, max_ms=3000)
+    assert options.limited(None, None) == options
+    assert options.limited(200, 9000) == Options(max_tokens=200, max_ms=9000)
