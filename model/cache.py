@@ -37,6 +37,13 @@ class LayerCache:
         return tuple(kept[:, :, :end] for kept in self._rows)
 
 
+class LayerCaches(NamedTuple):
+    """One layer of several texts whose new rows come one after the other in one pass."""
+
+    texts: Sequence[tuple[int, int, LayerCache]]
+    """For each text, at which position its new rows start, how many they are, and where they go."""
+
+
 class Cache:
     """The rows of all layers.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -55,12 +56,19 @@ def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lo
     return lora.attach(decoder, lora.load(path), decoder.rows)
 
 
-@lean()
 def mtp_drafter(
     decoder: Decoder, model_path: Path, sha256: str | None, states: States, capacity: int, longest: int
 ) -> Drafter:
     """A drafter of up to `longest` tokens that reads the `states` of `decoder`, loaded from `model_path`, at up to
     `capacity` positions."""
+    return mtp_drafters(decoder, model_path, sha256, [states], capacity, longest)[0]
+
+
+@lean()
+def mtp_drafters(
+    decoder: Decoder, model_path: Path, sha256: str | None, states: Sequence[States], capacity: int, longest: int
+) -> list[Drafter]:
+    """The same for several texts, each with `states` of its own; they share the modules' weights."""
     path = _made_for(FOLDER / "mtp.safetensors", sha256)
     if has_drafts(model_path, decoder):
         log.info("drafting modules: the checkpoint's own")
@@ -70,14 +78,15 @@ def mtp_drafter(
         small = None if isinstance(decoder.projection, Linear) else in_eight_bits
         modules = mtp.load(path, decoder, decoder.rows, small)
     else:
-        return NoDraft()
+        return [NoDraft() for _ in states]
     drafted = DRAFTED.get(decoder.device.type)
     head = pick_rows(model_path, "projection.weight", modules.ids[:drafted].cpu())
     rows = MTPRows(modules, decoder, head, capacity, drafted)
-    if isinstance(states, GraphScorer) and (drafter := states.drafter(rows)):
+    first = states[0]
+    if isinstance(first, GraphScorer) and (drafter := first.drafter(rows)):
         log.info("drafts are computed with the block, by fused kernels")
-        return drafter
-    return MTPDraft(rows, states, capacity, longest)
+        return [drafter]
+    return [MTPDraft(rows.beside(), each, capacity, longest) for each in states]
 
 
 def _made_for(path: Path, sha256: str | None) -> Path | None:

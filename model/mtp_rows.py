@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,8 @@ class MTPRows:
         self.modules = [module for module in mtp.depths if isinstance(module, MTPModule)]
         self.ids: list[int] = mtp.ids[:drafted].tolist()
         self._decoder = decoder
-        self.cache = mtp.new_cache(capacity, 1, decoder.rows)
+        self._new_cache = partial(mtp.new_cache, capacity, 1, decoder.rows)
+        self.cache = self._new_cache()
         self.head: nn.Module
         if isinstance(decoder.projection, Linear):
             self.head = _plain(torch.cat([rows.to(decoder.device, decoder.dtype) for rows in head]))
@@ -42,6 +45,12 @@ class MTPRows:
             for module in self.modules:
                 _shrink(module)
         self.depth = len(self.modules)
+
+    def beside(self) -> MTPRows:
+        """The same modules for another text, with rows of its own."""
+        other = copy.copy(self)
+        other.cache = self._new_cache()
+        return other
 
     def advance(self, depth: int, state: Tensor, tokens: Sequence[int], start: int) -> Tensor:
         """state [T, K] and T ids at positions start … -> the next state [T, K]; see `model.engine.mtp_draft`."""

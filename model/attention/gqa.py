@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention.span import Span
-from model.cache import LayerCache, Row
+from model.attention.span import Span, attended
+from model.cache import LayerCache, LayerCaches, Row
 from model.config import ModelConfig
 from model.layers import ROWS_APART, Linear, rotate
 from model.positions import plain_rotary
@@ -36,16 +36,14 @@ class GroupedQueryAttention(nn.Module):
         """Keys and values."""
         return (Row(config.groups, config.head_width), Row(config.groups, config.head_width))
 
-    def forward(self, x: Tensor, span: Span, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, span: Span, cache: LayerCache | LayerCaches | None) -> Tensor:
         """[B, T, K] -> [B, T, K]"""
         batch, time, _ = x.shape
         heads = self.qkv(x).view(batch, time, -1, self.width).transpose(1, 2)  # [B, H + 2G, T, D]
         turned = rotate(heads[:, : self.heads + self.groups], span.rotation).to(span.dtype)
         q, k = turned[:, : self.heads], turned[:, self.heads :]
         v = heads[:, self.heads + self.groups :].to(span.dtype)
-        if cache is not None:
-            k, v = cache.extend(span.start, k, v)
-        y = self._attend(q, k, v, span)
+        y = attended((q,), (k, v), span, cache, lambda own, seen, at: self._attend(own[0], seen[0], seen[1], at))
         z: Tensor = self.out(y.transpose(1, 2).reshape(batch, time, -1))
         return z
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from model.attention import regions
 from model.attention.gqa import GroupedQueryAttention
 from model.attention.mla import LatentAttention, causal_attention
-from model.attention.span import Span, apart
-from model.cache import LayerCache, Row
+from model.attention.span import Span, apart, attended
+from model.cache import LayerCache, LayerCaches, Row
 from model.config import ModelConfig
 from model.layers import ROWS_APART, rotate
 from model.positions import GroupedRotary, GroupedRotation, grouped
@@ -92,7 +92,7 @@ class GroupedPositionAttention(GroupedQueryAttention):
         """Keys, turned twice, and values."""
         return (Row(config.groups, 2 * config.head_width), Row(config.groups, config.head_width))
 
-    def forward(self, x: Tensor, span: Span, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, span: Span, cache: LayerCache | LayerCaches | None) -> Tensor:
         """[B, T, K] -> [B, T, K]"""
         batch, time, _ = x.shape
         split = self.qkv(x).view(batch, time, -1, self.width).transpose(1, 2)
@@ -100,11 +100,15 @@ class GroupedPositionAttention(GroupedQueryAttention):
         rotation = _rotation(span)
         k = torch.cat([rotate(k, rotation), rotate(k, rotation.key)], -1).to(span.dtype)
         v = v.to(span.dtype)
-        if cache is not None:
-            k, v = cache.extend(span.start, k, v)
         tempered = self.temperatures(rotate(q, rotation), rotate(q, rotation.query))
         near, far = (queries.to(span.dtype) for queries in tempered)
-        y = self._near_and_far(near, far, k, v, span)
+        y = attended(
+            (near, far),
+            (k, v),
+            span,
+            cache,
+            lambda own, seen, at: self._near_and_far(own[0], own[1], seen[0], seen[1], at),
+        )
         z: Tensor = self.out(y.to(x.dtype).transpose(1, 2).reshape(batch, time, -1))
         return z
 

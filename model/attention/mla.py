@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention.span import Span, apart
-from model.cache import LayerCache, Row
+from model.attention.span import Span, apart, attended
+from model.cache import LayerCache, LayerCaches, Row
 from model.config import Latent, ModelConfig
 from model.errors import BadModelFile
 from model.layers import ROWS_APART, Linear, RMSNorm, rotate
@@ -121,7 +121,7 @@ class LatentAttention(nn.Module):
         """The rotary key beside the latent."""
         return (Row(1, config.rope.width + latent_of(config).width),)
 
-    def forward(self, x: Tensor, span: Span, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, span: Span, cache: LayerCache | LayerCaches | None) -> Tensor:
         """[B, T, K] -> [B, T, K]"""
         batch, time, _ = x.shape
         first, latent, key = self.down(x).split_with_sizes(self.pieces, -1)
@@ -129,10 +129,12 @@ class LatentAttention(nn.Module):
         plain, turned = queries.split_with_sizes((self.plain, self.rotary_width), -1)
         keys, ways = self._turned(key.unsqueeze(1), turned, span)
         row = torch.cat([keys[0], self.latent_norm(latent).unsqueeze(1), *keys[1:]], -1).to(span.dtype)
-        if cache is not None:
-            (row,) = cache.extend(span.start, row)
-        few = cache is not None and time <= ABSORBED_ROWS
-        y = (self._absorbed if few else self._expanded)(plain, ways, row, span)
+
+        def attend(queries: tuple[Tensor, ...], rows: tuple[Tensor, ...], at: Span) -> Tensor:
+            few = cache is not None and at.time <= ABSORBED_ROWS
+            return (self._absorbed if few else self._expanded)(queries[0], queries[1:], rows[0], at)
+
+        y = attended((plain, *ways), (row,), span, cache, attend)
         z: Tensor = self.out(y.to(x.dtype).transpose(1, 2).reshape(batch, time, -1))
         return z
 

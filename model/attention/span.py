@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from model.cache import LayerCache, LayerCaches
 
 
 class Span:
@@ -30,6 +32,35 @@ class Span:
             mask = torch.full(shape, -torch.inf, dtype=self.dtype, device=self.rotation[0].device)
             self._masks[repeats] = mask.triu(self.start + 1).repeat(repeats, 1)
         return self._masks[repeats]
+
+
+Attend = Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Span], Tensor]
+"""Queries [B, H, T, ·] each, all that is seen [B, G, S, ·] each, and where the queries are -> [B, H, T, E]."""
+
+
+def attended(
+    queries: tuple[Tensor, ...],
+    new: tuple[Tensor, ...],
+    span: Span,
+    cache: LayerCache | LayerCaches | None,
+    attend: Attend,
+) -> Tensor:
+    """`attend` with all rows that are seen, cached ones and `new` [B, G, T, ·] each, which the cache takes in.
+
+    Of several texts each looks at its own rows and at nothing else.
+    """
+    if cache is None:
+        return attend(queries, new, span)
+    if isinstance(cache, LayerCache):
+        return attend(queries, cache.extend(span.start, *new), span)
+    found, first = [], 0
+    for start, time, layer in cache.texts:
+        part = slice(first, first + time)
+        at = Span(start, time, span.rotation, span.dtype)
+        own = tuple(query[:, :, part] for query in queries)
+        found.append(attend(own, layer.extend(start, *(rows[:, :, part] for rows in new)), at))
+        first += time
+    return torch.cat(found, 2)
 
 
 def apart(queries: Sequence[Tensor], keys: Sequence[Tensor], span: Span) -> Iterator[tuple[Any, ...]]:

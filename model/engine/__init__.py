@@ -2,6 +2,7 @@
 
 from model.engine.accept import Accept, trusting, verified
 from model.engine.contracts import (
+    ASKED,
     Draft,
     Drafter,
     Forced,
@@ -17,11 +18,12 @@ from model.engine.contracts import (
     nothing_forced,
 )
 from model.engine.drafters import FirstOf, LookupDraft, NoDraft, Onward
-from model.engine.loop import decode
+from model.engine.loop import decode, turns
 from model.engine.order import Greedy, Order, Sampled
 from model.engine.window import Fixed, Moving, moving
 
 __all__ = [
+    "ASKED",
     "Accept",
     "Draft",
     "Drafter",
@@ -48,5 +50,6 @@ __all__ = [
     "never",
     "nothing_forced",
     "trusting",
+    "turns",
     "verified",
 ]

@@ -11,7 +11,9 @@ from model.decoder import Decoder
 from model.engine.graph_scorer import GraphScorer
 from model.engine.pace import STEADY, Pace, Steady
 from model.engine.scorer import CachedScorer
+from model.engine.shared import SharedPasses, SharedScorer
 from model.errors import ModelUsageError
+from model.lora import Switch
 from model.quantised import Int4Linear, Int8Linear
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,31 @@ def pace_of(decoder: Decoder) -> Pace | Steady:
     exact = isinstance(decoder.projection, Int8Linear | Int4Linear)
     plain = decoder.config.experts is None and decoder.config.latent is None
     return Pace(torch.get_num_threads()) if exact and plain else STEADY
+
+
+def gains_together(decoder: Decoder) -> bool:
+    """Do several texts that share their passes take less time than one after the other?
+
+    On a processor whose products read each weight once for all rows. In floating point few rows are multiplied one by
+    one or four by four, experts token by token, so that no bit depends on the others (`model.layers.ROWS_APART`).
+    """
+    few_bits = isinstance(decoder.projection, Int8Linear | Int4Linear)
+    return decoder.device.type == "cpu" and few_bits and decoder.config.experts is None
+
+
+def scorers_for(
+    decoder: Decoder, capacity: int, count: int, adapter: Switch
+) -> list[tuple[CachedScorer | GraphScorer | SharedScorer, Switch]]:
+    """Scorers for `count` texts, which share their passes, each with what switches the adapter on and off for it.
+
+    adapter: the decoder's. ModelUsageError for several on a GPU: what is recorded there has room for one text.
+    """
+    if count == 1:
+        return [(scorer_for(decoder, capacity), adapter)]
+    if decoder.device.type != "cpu":
+        raise ModelUsageError(f"{count} texts at once share their passes on a processor alone (--device cpu)")
+    passes = SharedPasses(decoder, adapter, pace_of(decoder))
+    return [(scorer, scorer.adapter) for scorer in (SharedScorer(passes, capacity) for _ in range(count))]
 
 
 def scorer_for(decoder: Decoder, capacity: int) -> CachedScorer | GraphScorer:

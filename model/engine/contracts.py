@@ -166,3 +166,7 @@ class Step(Generic[S]):
     """The same by drafter, in the order of the block, with what was forced."""
     stop: Stop | None = None
     """Why this is the last step, or None."""
+
+
+ASKED: Step[Any] = Step()
+"""Not a step: a pass was asked for, and nobody has looked at it yet."""

@@ -5,11 +5,12 @@ There is one loop. Decoding token by token is `NoDraft`, decoding without rules 
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Container, Generator, Hashable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from model.engine.accept import Accept, trusting, verified
 from model.engine.contracts import (
+    ASKED,
     Draft,
     Drafter,
     Forced,
@@ -54,9 +55,46 @@ def decode(
     `window` says how many are drafted, `accept` which of them are kept; those that are `forced` are kept beforehand and
     cost no pass. What `scorer` already holds of the prompt is not computed again.
     """
+    for step in turns(
+        prompt,
+        scorer=scorer,
+        validator=validator,
+        state=state,
+        drafter=drafter,
+        order=order,
+        end_ids=end_ids,
+        max_tokens=max_tokens,
+        window=window,
+        accept=accept,
+        forced=forced,
+        interrupt=interrupt,
+    ):
+        if step is not ASKED:
+            yield step
+
+
+def turns(
+    prompt: Sequence[int],
+    *,
+    scorer: Scorer,
+    validator: Validator[S],
+    state: S,
+    drafter: Drafter,
+    order: Order,
+    end_ids: Container[int],
+    max_tokens: int,
+    window: Window,
+    accept: Accept = verified,
+    forced: Forced[S] = nothing_forced,
+    interrupt: Interrupt = never,
+) -> Iterator[Step[S]]:
+    """The same for one of several texts: yields `ASKED` as well, between asking for a pass and looking at its rows.
+
+    What others ask for before this goes on can be computed in the same pass (`model.engine.shared`).
+    """
     if not prompt:
         raise ValueError("the prompt has no token")
-    if stop := _prefill(prompt, scorer, drafter, order, interrupt):
+    if stop := (yield from _prefill(prompt, scorer, drafter, order, interrupt)):
         yield Step(stop=stop)
         return
     ids = list(prompt)
@@ -70,7 +108,9 @@ def decode(
         certain = forced(state)[:longest]
         width = min(window.width, longest - len(certain))
         try:
-            step = _advance(ids, certain, width, scorer, validator, state, drafter, order, end_ids, accept, interrupt)
+            step = yield from _advance(
+                ids, certain, width, scorer, validator, state, drafter, order, end_ids, accept, interrupt
+            )
         except Interrupted as interrupted:
             step = Step(stop=interrupted.stop)
         yield step
@@ -85,7 +125,7 @@ def decode(
 
 def _prefill(
     prompt: Sequence[int], scorer: Scorer, drafter: Drafter, order: Order, interrupt: Interrupt
-) -> Stop | None:
+) -> Generator[Step[Any], None, Stop | None]:
     """Bring the cache to all of the prompt but its last token, which opens the first block.
 
     The drafter follows piece by piece: what it computes of a long prompt can then be broken off as well.
@@ -93,16 +133,19 @@ def _prefill(
     if len(prompt) > scorer.capacity:
         return "context"
     scorer.truncate(common_prefix(scorer.ids, prompt[:-1]))
-    while (held := len(scorer.ids)) < len(prompt) - 1:
+    held = len(scorer.ids)
+    while held < len(prompt) - 1:
         if stop := interrupt():
             return stop
         try:
             scorer.extend(prompt[held : min(held + scorer.piece, len(prompt) - 1)], order, interrupt)
+            yield ASKED
+            held = len(scorer.ids)
         except Interrupted as interrupted:
             return interrupted.stop
         if stop := interrupt():  # the drafter takes as long as some of the scorer's layers
             return stop
-        drafter.propose(prompt[: len(scorer.ids) + 1], 0)
+        drafter.propose(prompt[: held + 1], 0)
     return None
 
 
@@ -122,7 +165,7 @@ def _advance(
     end_ids: Container[int],
     accept: Accept,
     interrupt: Interrupt,
-) -> Step[S]:
+) -> Generator[Step[Any], None, Step[S]]:
     """One pass over the last kept token, what is certain to follow it, and a draft of up to `width` tokens."""
     draft = drafter.propose([*ids, *certain], width)
     known = len(certain)
@@ -133,7 +176,9 @@ def _advance(
     states: list[S] = []
     refused = 0
     stop: Stop | None = None
-    for row, ranking in enumerate(scorer.extend([ids[-1], *block], order, interrupt)):
+    rankings = scorer.extend([ids[-1], *block], order, interrupt)
+    yield ASKED
+    for row, ranking in enumerate(rankings):
         drafted = block[row] if row < len(block) else None
         # What is certain is the first viable token of any order, so that nobody has to look for it.
         rule = trusting if row < known else accept

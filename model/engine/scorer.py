@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class CachedScorer:
         self._ids += ids
         self.passes += 1
         rows = _Rows(self._decoder, hidden[0])
-        return [_Ranking(rows, row, order, first + row + 1) for row in range(len(ids))]
+        return [Ranking(rows, row, order, first + row + 1) for row in range(len(ids))]
 
     def truncate(self, length: int) -> None:
         self._cache.truncate(length)
@@ -93,10 +94,18 @@ class _Rows:
         return self._logits[first][row - first]
 
 
-class _Ranking:
+class Rows(Protocol):
+    """The logits of a block."""
+
+    def __getitem__(self, row: int) -> Tensor:
+        """[V], what follows the block's token `row`, from 0."""
+        ...
+
+
+class Ranking:
     """What follows one token, in the order in which it is tried."""
 
-    def __init__(self, rows: _Rows, row: int, order: Order, position: int) -> None:
+    def __init__(self, rows: Rows, row: int, order: Order, position: int) -> None:
         self._rows = rows
         self._row = row
         self._order = order
