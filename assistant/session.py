@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import model
 from assistant import prompt as prompts
 from assistant import store
+from assistant.boldness import BOLDNESS
 from assistant.completion import Completion, Request
 from assistant.counts import Clock, Tally
 from assistant.document import Gap
@@ -21,6 +22,7 @@ from assistant.judge import refusal
 from assistant.settings import Settings
 from model import companions, gpu
 from model.engine import (
+    ASKED,
     Accept,
     Drafter,
     FirstOf,
@@ -29,7 +31,6 @@ from model.engine import (
     Greedy,
     Interrupt,
     LookupDraft,
-    Moving,
     NoDraft,
     Onward,
     Order,
@@ -37,14 +38,13 @@ from model.engine import (
     Scorer,
     Step,
     Window,
-    decode,
-    moving,
     never,
     nothing_forced,
     trusting,
+    turns,
     verified,
 )
-from model.engine.choose import scorer_for
+from model.engine.choose import gains_together, scorers_for
 from model.engine.mtp_draft import States
 from model.lora import Switch
 from validators import AcceptAll, PythonValidator, TokenState, TokenValidator
@@ -61,31 +61,9 @@ CERTAIN = 5
 LIKELY = 3
 """Tokens that must have been written before for repetition to go on behind what the modules draft."""
 
-WIDEST = 15
-"""Tokens drafted at a time where text repeats itself: with the one before them a pass that is recorded on a GPU."""
-
-
-class Boldness(NamedTuple):
-    """How much is drafted on a device. A row more of a pass costs next to nothing on a GPU, and 15 % on two cores.
-
-    Found on 80 answers to gaps and beginnings of held-out files (2,874 tokens), by walking through what each way of
-    drafting would have proposed along them, with rows at what they cost on the cores. CPU: 3.1 tokens per pass over 5.2
-    rows; no way was quicker. GPU: 3.3 over 6.3. The modules' two tokens or repetition instead of them: 2.7 over 4.0.
-    A third token only where the modules are sure of it gained nothing.
-    """
-
-    beyond: int
-    """Tokens that the modules draft more than a block has drafts."""
-    narrowest: int
-    """Tokens that the window begins with and falls back to."""
-
-    def window(self, block: int) -> Moving:
-        """For blocks of so many tokens."""
-        narrowest = max(self.narrowest, block - 1) if block > 1 else 0
-        return moving(narrowest, max(narrowest, WIDEST))
-
-
-_BOLDNESS = {"cpu": Boldness(0, 6), "cuda": Boldness(1, 7)}
+TOGETHER = 8
+"""Requests that share their passes, where that is quicker and nobody says how many. Each takes 24 kB of memory for a
+token of its prompt and answer, with the default model. Sixteen gained 5 % more: three rows each fill a pass."""
 
 CLOSING_MS = 50
 """Milliseconds of a limit that are kept for closing the text, but no more than a tenth of it."""
@@ -107,54 +85,67 @@ class Chunk:
 
 def open_session(settings: Settings) -> Session:
     """Find, load and join what the settings name."""
+    return open_sessions(settings, 1)[0]
+
+
+def open_sessions(settings: Settings, count: int = 0) -> list[Session]:
+    """The same for `count` requests at a time, whose `turns` share their passes; 0 takes as many as are quick here.
+
+    One thread may ask them all, in turn. What a session answers does not depend on what the others do, or how many
+    there are.
+    """
     found = store.resolve(settings.model, offline=settings.offline)
     try:
         decoder = model.load(found.path, device=_device(settings.device), dtype=settings.dtype)
         tokenizer = model.load_tokenizer(found.path)
         switch = companions.attach_adapter(decoder, found.path, found.sha256 if settings.adapter else None)
-        scorer = scorer_for(decoder, min(settings.context, decoder.config.context_length))
+        capacity = min(settings.context, decoder.config.context_length)
+        scorers = scorers_for(decoder, capacity, count or _at_once(settings, decoder), switch)
     except model.ModelError as error:
         raise ViableError(str(error)) from error
     validator = PythonValidator()
-    return Session(
-        settings,
-        found.name,
-        str(decoder.device),
-        scorer,
-        tokenizer,
-        validator,
-        _drafter(settings, found, decoder, scorer, scorer.capacity),
-        switch,
-        validator.forced,
-    )
+    drafters = _drafters(settings, found, decoder, [scorer for scorer, _ in scorers], capacity)
+    return [
+        Session(
+            settings,
+            found.name,
+            str(decoder.device),
+            scorer,
+            tokenizer,
+            validator,
+            drafter,
+            adapter,
+            validator.forced,
+        )
+        for (scorer, adapter), drafter in zip(scorers, drafters, strict=True)
+    ]
 
 
-def _drafter(
-    settings: Settings, found: store.ModelRef, decoder: model.Decoder, states: States, capacity: int
-) -> Drafter:
-    """A long repetition is drafted from itself, other text by trained modules, and without them from any repetition.
+def _at_once(settings: Settings, decoder: model.Decoder) -> int:
+    """How many requests share their passes. Where time is limited, a request has the processor to itself."""
+    return TOGETHER if gains_together(decoder) and not settings.max_ms else 1
+
+
+def _drafters(
+    settings: Settings, found: store.ModelRef, decoder: model.Decoder, states: Sequence[States], capacity: int
+) -> list[Drafter]:
+    """One for each text. A long repetition is drafted from itself, other text by trained modules, and without them
+    from any repetition.
 
     Behind what was drafted any repetition goes on that is not too short.
     """
     if settings.block == 1 or settings.draft == "none":
-        return NoDraft()
+        return [NoDraft() for _ in states]
     if settings.draft == "lookup":
-        return LookupDraft()
-    return Onward(
-        FirstOf(
-            LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN),
-            companions.mtp_drafter(
-                decoder,
-                found.path,
-                found.sha256,
-                states,
-                capacity,
-                settings.block - 1 + _BOLDNESS[decoder.device.type].beyond,
-            ),
-            LookupDraft(),
-        ),
-        LookupDraft(shortest=LIKELY, longest=2 * CERTAIN),
-    )
+        return [LookupDraft() for _ in states]
+    longest = settings.block - 1 + BOLDNESS[decoder.device.type].beyond
+    return [
+        Onward(
+            FirstOf(LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN), trained, LookupDraft()),
+            LookupDraft(shortest=LIKELY, longest=2 * CERTAIN),
+        )
+        for trained in companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest)
+    ]
 
 
 def _device(wanted: str) -> str:
@@ -227,6 +218,18 @@ class Session:
 
     def stream(self, request: Request, interrupt: Interrupt = never) -> Iterator[Chunk]:
         """The same, as it happens: a chunk a pass, the last one with the completion."""
+        return (chunk for chunk in self._served(request, interrupt) if chunk.step is not ASKED)
+
+    def turns(self, request: Request) -> Generator[None, None, Completion]:
+        """The same as `complete` for one of several sessions: yields where others had better go on before this one."""
+        for chunk in self._served(request, never):
+            if chunk.step is ASKED:
+                yield
+            elif chunk.completion:
+                return chunk.completion
+        raise AssertionError("a request ends with its completion")
+
+    def _served(self, request: Request, interrupt: Interrupt) -> Iterator[Chunk]:
         settings = self.settings.replaced(
             max_tokens=request.max_tokens,
             max_ms=request.max_ms,
@@ -261,6 +264,9 @@ class Session:
         tally = Tally()
         ending = Ending(self._validator, gap, start.text, _UNITS.get(settings.unit))
         for step, new in self._steps(prompt, self._tokens, start, settings, clock, self._forced):
+            if step is ASKED:
+                yield Chunk("", step)
+                continue
             tally.add(step)
             end = ending.grown(new, (step.states[-1] if step.states else start).text)
             if not (end or step.stop):
@@ -303,6 +309,8 @@ class Session:
         with self._lock, self._adapter.set(False):
             prompt = prompts.build(self._tokenizer, text, "", self.capacity - settings.max_tokens)
             for step, new in self._steps(prompt, tokens, tokens.start(text), settings, clock):
+                if step is ASKED:
+                    continue
                 tally.add(step)
                 written += "".join(new)
                 finish = step.stop or ("closed" if over(written) else "")
@@ -330,9 +338,9 @@ class Session:
         clock: Clock,
         forced: Forced[Any] = nothing_forced,
     ) -> Iterator[tuple[Step[Any], list[str]]]:
-        """The passes, and the characters that each new token finishes."""
+        """The passes, and the characters that each new token finishes; before each pass, `ASKED`."""
         characters = codecs.getincrementaldecoder("utf-8")("replace")
-        for step in decode(
+        for step in turns(
             prompt.ids,
             scorer=self._scorer,
             validator=validator,
@@ -346,7 +354,8 @@ class Session:
             forced=forced,
             interrupt=clock,
         ):
-            clock.stepped()
+            if step is not ASKED:
+                clock.stepped()
             yield step, [characters.decode(self._tokenizer.pieces[token] or b"") for token in step.ids]
 
     def _cost(self, tally: Tally, clock: Clock) -> dict[str, Any]:
@@ -365,7 +374,7 @@ def _window(settings: Settings, device: str) -> Window:
     """How much is drafted. What nobody looks at again is no more than a block."""
     if settings.accept == "syntax":
         return Fixed(settings.block - 1)
-    return _BOLDNESS[device.partition(":")[0]].window(settings.block)
+    return BOLDNESS[device.partition(":")[0]].window(settings.block)
 
 
 def _order(settings: Settings) -> Order:

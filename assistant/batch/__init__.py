@@ -7,11 +7,12 @@ Rows that are read:
     {"custom_id": …, "method": "POST", "url": "/v1/completions", "body": {…}}      an OpenAI batch request
     a Python file that says <CURSOR>
 
-The answers are in the order of the rows. Those to OpenAI requests have the shape that OpenAI and vLLM give them, with
-what else is known under `viable`; all others are
+In the end the answers are in the order of the rows; until then, in the order in which they were done. Those to OpenAI
+requests have the shape that OpenAI and vLLM give them, with what else is known under `viable`; all others are
 
     {"task_id", "sample", "completion", "finish_reason", "valid", "reason", "tokens", …, "ms", "seed", "error", "key"}
 
 A run that was killed and started again gives the same rows as one that was not, but for the fields that tell the time:
 `ms`, and in OpenAI responses `created`. That holds for a limit in milliseconds only as far as the machine keeps time.
+It holds whichever rows share a pass over the weights (`model.engine.shared`), and however many they are.
 """

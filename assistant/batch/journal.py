@@ -1,4 +1,4 @@
-"""The output file: lines are appended, each safely on the disk before the next is begun."""
+"""The output file: lines are appended, each safely on the disk before the next is appended."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Answers the jobs that have no answer yet, one after the other."""
+"""Answers the jobs that have no answer yet, several at once where that is quicker."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,9 @@ class Completer(Protocol):
 
     name: str
 
-    def complete(self, request: Request) -> Completion: ...
+    def turns(self, request: Request) -> Generator[None, None, Completion]:
+        """Fill a gap; yields where other sessions had better go on first."""
+        ...
 
     def forget(self) -> None: ...
 
@@ -58,54 +61,112 @@ class Tally:
 def run(
     jobs: Sequence[Job],
     journal: Journal,
-    open_session: Callable[[], Completer],
+    open_sessions: Callable[[], Sequence[Completer]],
     settings: Settings,
     models: Collection[str],
     *,
     retry: bool = False,
     each: Callable[[Job], None] = lambda job: None,
 ) -> Tally:
-    """Answer `jobs`, append their lines, and count. The session is opened if there is something to do.
+    """Answer `jobs`, append their lines as they are done, and count. As many are answered at once as there are
+    sessions, which are opened if there is something to do.
 
     `retry` does those again that failed. `models` are those that a row may ask for. `each` is called with every
-    job that has its line, in order.
+    job that has its line: with those of an earlier run first.
     """
     again = journal.failed.copy() if retry else set()
     todo = {job.key for job in jobs if job.key not in journal or job.key in again}
     tally = Tally(rows=len(jobs), before=len(jobs) - len(todo))
-    session = open_session() if any(job.key in todo and job.task.gap for job in jobs) else None
+    some = any(job.key in todo and job.task.gap for job in jobs)
+    sessions: Sequence[Completer | None] = open_sessions() if some else [None]
+    waiting = _Waiting([job for job in jobs if job.key in todo])
     begin = time.monotonic()
-    latest: Task | None = None
+    for job in jobs:
+        if job.key not in todo:
+            each(job)
     with Progress(len(todo), "rows") as progress:
-        for job in jobs:
-            if job.key in todo:
-                if session and job.task is not latest:
-                    # What another row left in the cache was computed in other pieces, and sums of floats depend on
-                    # those. The samples of one row share their prompt: it is computed alike for each of them.
-                    session.forget()
-                latest = job.task
-                answers = list(_answers(job, session, settings, models))
-                line = line_of(job, answers, session.name if session else settings.model, int(time.time()))
-                journal.append(line)
-                tally.add(answers, time.monotonic() - begin)
-                progress.advance(f"{tally.speed:.1f} tokens/s")
+        for job, answers in _in_turn([_answered(waiting, session, settings, models) for session in sessions]):
+            name = next((session.name for session in sessions if session), settings.model)
+            journal.append(line_of(job, answers, name, int(time.time())))
+            tally.add(answers, time.monotonic() - begin)
+            progress.advance(f"{tally.speed:.1f} tokens/s")
             each(job)
     tally.failed = sum(job.key in journal.failed for job in jobs)
     return tally
 
 
-def _answers(job: Job, session: Completer | None, settings: Settings, models: Collection[str]) -> Iterator[Answer]:
+Done = tuple[Job, list[Answer]]
+
+
+class _Waiting:
+    """The jobs that nobody has begun, in order."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._left: dict[int, deque[Job]] = {}
+        for job in jobs:
+            self._left.setdefault(id(job.task), deque()).append(job)
+        self._untouched = deque(self._left)
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def take(self, latest: Task | None) -> Job:
+        """The next job for who has just answered `latest`: of the same task if one is left, for its prompt is computed
+        already; else of a task that nobody has begun; else any. There must be one."""
+        task = id(latest)
+        if task not in self._left:
+            task = self._untouched.popleft() if self._untouched else next(iter(self._left))
+        job = self._left[task].popleft()
+        if not self._left[task]:
+            del self._left[task]
+        return job
+
+
+def _in_turn(workers: Sequence[Iterator[Done | None]]) -> Iterator[Done]:
+    """What the workers have done, as it is done. Each goes on until it yields None, and then the next one does."""
+    turn = deque(workers)
+    while turn:
+        worker = turn.popleft()
+        for done in worker:
+            if done is None:
+                turn.append(worker)
+                break
+            yield done
+
+
+def _answered(
+    waiting: _Waiting, session: Completer | None, settings: Settings, models: Collection[str]
+) -> Iterator[Done | None]:
+    """Take one job after the other while there are any; None is yielded where others had better go on first."""
+    latest: Task | None = None
+    while waiting:
+        job = waiting.take(latest)
+        if session and job.task is not latest:
+            # What another row left in the cache was computed in other pieces, and sums of floats depend on those. The
+            # samples of one row share their prompt: it is computed alike for each of them.
+            session.forget()
+        latest = job.task
+        answers = yield from _answers(job, session, settings, models)
+        yield job, answers
+
+
+def _answers(
+    job: Job, session: Completer | None, settings: Settings, models: Collection[str]
+) -> Generator[None, None, list[Answer]]:
     task = job.task
     problem = task.problem
     if task.model is not None and task.model not in models:
         problem = f"{task.where}: the model {task.model!r} is not the one that answers: {', '.join(sorted(models))}"
+    answers = []
     for sample in job.samples:
         if problem or session is None or task.gap is None:
-            yield failed(job, sample, Failure("BadRow", problem or ""))
+            answers.append(failed(job, sample, Failure("BadRow", problem or "")))
             continue
         seed = job.seed(sample, settings)
         try:
             request = Request(task.gap, **(task.changes | {"seed": seed}))
-            yield completed(job, sample, seed, session.complete(request))
+            completion = yield from session.turns(request)
+            answers.append(completed(job, sample, seed, completion))
         except Exception as error:  # whatever goes wrong with one row must not stop the others
-            yield failed(job, sample, Failure(type(error).__name__, " ".join(str(error).split())))
+            answers.append(failed(job, sample, Failure(type(error).__name__, " ".join(str(error).split()))))
+    return answers

@@ -26,6 +26,6 @@ def answer(request: Request) -> str:
 if __name__ == "__main__":
     # In place of the real module, so that no process of these tests waits for torch.
     module = ModuleType("assistant.session")
-    module.__dict__["open_session"] = FakeSession(answer).open
+    module.__dict__["open_sessions"] = FakeSession(answer).open_several
     sys.modules["assistant.session"] = module
     main()

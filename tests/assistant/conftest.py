@@ -18,4 +18,5 @@ def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     """What the commands get for a session."""
     fake = FakeSession()
     monkeypatch.setattr("assistant.session.open_session", fake.open)
+    monkeypatch.setattr("assistant.session.open_sessions", fake.open_several)
     return fake

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,10 @@ class FakeSession:
             problems=problems,
         )
 
+    def turns(self, request: Request) -> Generator[None, None, Completion]:
+        yield
+        return self.complete(request)
+
     def forget(self) -> None:
         self.forgotten += 1
 
@@ -63,6 +67,10 @@ class FakeSession:
         self.opened += 1
         self.settings = settings
         return self
+
+    def open_several(self, settings: Settings, count: int = 0) -> list[FakeSession]:
+        """As many as are asked for; they count together."""
+        return [self.open(settings)] * (count or 1)
 
 
 @dataclass(frozen=True)
