@@ -120,7 +120,7 @@ def _seconds_of_int8(name: str) -> float:
     """Of one thread, which is not counted while others use the processor.
 
     The answer chooses the bits of every product: a machine that happens to be busy must not change it. By the clock on
-    the wall, two threads beside two busy programs took more than twenty times as long as they do alone.
+    the wall, two threads beside busy programs were once taken for the reference loop.
     """
     module = importlib.import_module(f"kernels.int8_linear_{name}")
     data = module.pack(torch.ones(512, 512, dtype=torch.int8), torch.ones(512))

@@ -75,9 +75,9 @@ def command(
     --seed, the row's id and the number of the sample alone, so shards and order do not matter.
     OUT.jsonl.manifest.json says what the run was.
 
-    On a processor with the weights in 8 or 4 bits, rows are answered eight at a time, which takes
-    about half as long and up to 100 MB for each; --at-once says how many. The answers are the same,
-    but "ms" counts what other rows took meanwhile; with --max-ms a row has the processor to itself.
+    On a processor with the weights in 8 or 4 bits, rows are answered eight at a time, which is
+    quicker and takes more memory; --at-once says how many. The answers are the same, but "ms" counts
+    what other rows took meanwhile. With --max-ms a row has the processor to itself.
 
     Exit code 0 if all rows have a completion, 3 if some have none.
     """
