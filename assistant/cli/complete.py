@@ -142,4 +142,6 @@ def _json(gap: Gap, completion: Completion) -> str:
 
 def _put(text: str) -> None:
     """Print text byte for byte, whatever the platform makes of line ends and encodings."""
+    if not sys.stdout:
+        raise ViableError("standard output is closed: there is nowhere to print to")
     click.echo(text.encode("utf-8", "surrogateescape"), nl=False)

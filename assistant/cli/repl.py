@@ -64,7 +64,9 @@ def _on_terminal(file: Path | None, settings: Settings, options: Options) -> Non
     if file:
         shell.load(file)
     # A wrong name is told, and a missing model fetched, before there is a prompt to be disturbed.
-    store.resolve(settings.model, offline=settings.offline)
+    # What is typed meanwhile waits for the prompt, instead of standing in the progress bar.
+    with shell.screen.without_echo():
+        store.resolve(settings.model, offline=settings.offline)
     if file:
         shell.screen.show(shell.program, SHOWN)
     shell.run()

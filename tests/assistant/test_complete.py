@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,14 @@ def test_a_broken_file_is_completed_with_a_warning_that_says_where(
     assert ran.error.startswith(f"{file}:{place}: warning: ")
     problem = json.loads(viable("complete", file, "--json").out)["problems"][0]
     assert f"{problem['line']}:{problem['column']}" == place
+
+
+def test_a_closed_output_is_said(viable: Shell, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    for option in ([], ["--json"], ["--diff"]):
+        ran = viable("complete", file, *option)
+        assert (ran.code, ran.error) == (1, "standard output is closed: there is nowhere to print to")
+    assert viable("complete", file, "--in-place").code == 0
 
 
 # --- in place and as a patch ---------------------------------------------------------------------------------

@@ -1,13 +1,11 @@
-"""The REPL by its real door: on a terminal through tmux, and through pipes."""
+"""The REPL by its real door: on a terminal, through tmux."""
 
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from assistant.repl.commands import COMMANDS
+from tests.assistant.store_hub import Answer, web_server, write_own_models
 from tests.tiny import write_tiny_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -360,6 +359,21 @@ def test_leaving_while_torch_is_imported(start: Start, tmp_path: Path) -> None:
     assert terminal.exit_code() == 0
 
 
+def test_what_is_typed_while_a_model_is_fetched_does_not_stand_in_the_progress(start: Start, tmp_path: Path) -> None:
+    with web_server() as web:
+        web.usual = Answer(pause=0.2)
+        write_own_models(tmp_path / "home", web.url)
+        terminal = start(f"{shlex.quote(sys.executable)} -m assistant repl --model small")
+        terminal.until("small: ")
+        terminal.type("# typed ahead")
+        terminal.keys("Enter")
+        wait_for(tmp_path / "home" / "models" / "small" / "small.gguf.part")
+        time.sleep(0.3)
+        assert "typed" not in terminal.screen()
+        terminal.keys("C-c")
+        assert terminal.exit_code() == 130
+
+
 def test_misuse_leaves_with_2(start: Start) -> None:
     for wrong in (
         "repl --model no/such.gguf",
@@ -378,48 +392,3 @@ def test_a_broken_model_leaves_with_1(start: Start, tmp_path: Path) -> None:
     terminal = start(f"{shlex.quote(sys.executable)} -m assistant repl --model {broken}")
     assert terminal.exit_code() == 1
     assert "viable: " in terminal.screen()
-
-
-def piped(model: Path, source: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "assistant", "repl", "--model", str(model), "--max-tokens", "12", *flags]
-    return subprocess.run(command, input=source, capture_output=True, cwd=ROOT, timeout=PATIENCE, check=False)
-
-
-def test_piped_it_is_plain_text_that_parses(tmp_path: Path) -> None:
-    done = piped(write_tiny_gguf(tmp_path), b"def f(x):\r\n    y = x\r\n")
-    assert done.returncode == 0, done.stderr
-    text = done.stdout.decode()
-    assert text.startswith("def f(x):\n    y = x\n")
-    assert text.endswith("\n")
-    assert "\x1b" not in text
-    compile(text, "piped", "exec", flags=0x400)  # ast only
-
-
-@pytest.mark.parametrize(
-    ("source", "code", "said"),
-    [(b"", 2, "empty"), (b"x = '\xff'", 1, "not UTF-8"), (b"x = 1\0", 1, "NUL")],
-)
-def test_piped_bad_input_is_one_line(tmp_path: Path, source: bytes, code: int, said: str) -> None:
-    done = piped(write_tiny_gguf(tmp_path), source)
-    assert done.returncode == code
-    assert done.stdout == b""
-    (line,) = done.stderr.decode().splitlines()
-    assert said in line
-
-
-def test_without_a_command_it_is_the_repl() -> None:
-    done = subprocess.run([sys.executable, "-m", "assistant"], input=b"\n", capture_output=True, cwd=ROOT, check=False)
-    assert done.returncode == 2
-    assert b"nothing to continue" in done.stderr
-
-
-def test_piped_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "assistant", "repl", "--model", str(write_tiny_gguf(tmp_path))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
-        assert process.stdin is not None
-        process.stdin.write(b"x = 1\n" * 100_000)  # more than a pipe holds: it is being read
-        process.stdin.flush()
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(PATIENCE) == 130
-        assert process.stderr is not None
-        assert process.stderr.read().strip() == b"viable: interrupted"
