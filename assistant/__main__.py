@@ -57,8 +57,10 @@ def _run(arguments: list[str]) -> int:
             print(error.format_message(), file=sys.stderr)
         return error.exit_code
     except click.UsageError as error:
-        how = f"; `{error.ctx.command_path} --help` shows how" if error.ctx else ""
-        return _say(error.format_message().removesuffix(".") + how, error.exit_code)
+        message = error.format_message().removesuffix(".")
+        if error.ctx:
+            message += f"{'' if message.endswith('?') else ';'} `{error.ctx.command_path} --help` shows how"
+        return _say(message, error.exit_code)
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
     except click.Abort as error:

@@ -62,6 +62,7 @@ def test_help_tells_the_defaults_of_the_command(viable: Shell) -> None:
         (["nothing"], "no command is called 'nothing'"),
         (["complete"], "Missing argument 'FILE'"),
         (["complete", "f.py", "--nothing"], "No such option"),
+        (["complete", "f.py", "--in-plac"], "Did you mean '--in-place'? `viable complete"),
         (["complete", "f.py", "--max-tokens", "many"], "'many' is not a valid integer"),
         (["batch", "in.jsonl"], "Missing option '-o'"),
     ],
@@ -71,7 +72,7 @@ def test_misuse_is_one_line_and_exit_code_2(viable: Shell, arguments: list[str],
     assert (ran.code, ran.out) == (2, "")
     assert told in ran.error
     command = "viable" if arguments[0] == "nothing" else f"viable {arguments[0]}"
-    assert ran.error.endswith(f"; `{command} --help` shows how")
+    assert ran.error.endswith(f" `{command} --help` shows how")
 
 
 def test_a_group_without_a_command_shows_its_help(viable: Shell) -> None:
