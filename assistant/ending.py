@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from assistant import gap as gaps
 from assistant.document import Gap
 from assistant.judge import refusal
 from validators.contracts import Unit, Validator
+from validators.tokens import TokenState, TokenValidator
+
+S = TypeVar("S", bound=Hashable)
 
 Room = Callable[[int, str], bool]
 """Is there room in the budget for so many tokens and this text?"""
@@ -25,6 +28,22 @@ On gaps of held-out files whose answers were broken off after 4 to 48 tokens, th
 there than the text cut back to where it parses (likeness 0.45 against 0.17 on whole lines begun in the first line).
 Closings with made-up names join such texts too, but nobody would have written them: cutting back goes before them.
 """
+
+
+def joinable(validator: Validator[S], start: S) -> bool:
+    """May a text be expected that joins what stands right of the gap? Of a broken file: only if little is missing."""
+    closing = validator.closing(start) if validator.problems(start) else ""
+    return closing is not None and NATURAL.fullmatch(closing) is not None
+
+
+class EndsAnywhere(TokenValidator[S]):
+    """Lets a model end wherever it likes: where none of its texts joins the right-hand text, no place is the right one.
+
+    What is kept of the text, `Ending` says.
+    """
+
+    def complete(self, state: TokenState[S]) -> bool:
+        return True
 
 
 class End(NamedTuple):
@@ -169,7 +188,8 @@ class Ending:
         closings = list(self._closings(text, room))
         yield from (kept for kept in closings if NATURAL.fullmatch(kept.closing))
         yield from (Kept(text[:cut], "") for cut in gaps.cuts(text, suffix))
-        yield from closings
+        if not self._problems:  # what is made up to join a file that is broken helps nobody
+            yield from closings
 
     def _closings(self, text: str, room: Room) -> Iterator[Kept]:
         """`text`, or a few tokens less of it, with what the validator closes it by, as far as the budget goes."""

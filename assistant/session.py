@@ -16,7 +16,7 @@ from assistant.boldness import BOLDNESS
 from assistant.completion import Completion, Request
 from assistant.counts import Clock, Tally
 from assistant.document import Gap
-from assistant.ending import Ending
+from assistant.ending import Ending, EndsAnywhere, joinable
 from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
@@ -189,6 +189,7 @@ class Session:
         self._tokenizer = tokenizer
         self._validator = validator
         self._tokens = TokenValidator(validator, tokenizer.pieces)
+        self._ends_anywhere = EndsAnywhere(validator, tokenizer.pieces)
         self._drafter = drafter
         self._adapter = adapter
         self._forced_text = forced_text
@@ -266,7 +267,8 @@ class Session:
         start = self._tokens.start(gap.prefix, gap.suffix)
         tally = Tally()
         ending = Ending(self._validator, gap, start.text, _UNITS.get(settings.unit))
-        for step, new in self._steps(prompt, self._tokens, start, settings, clock, self._forced):
+        tokens = self._tokens if joinable(self._validator, start.text) else self._ends_anywhere
+        for step, new in self._steps(prompt, tokens, start, settings, clock, self._forced):
             if step is ASKED:
                 yield Chunk("", step)
                 continue

@@ -232,6 +232,13 @@ def test_a_broken_file_gets_no_further_broken_place(left: str, right: str, scrip
     assert places(gap.filled(found.text)) <= places(gap.filled(""))
 
 
+def test_a_model_may_end_where_no_text_joins_what_is_broken() -> None:
+    gap = Gap("try:\n    ", "\n    = = 3\nexcept E:\n    pass\n")
+    found = fill(gap, "b", max_tokens=200)
+    assert (found.text, found.finish_reason) == ("b", "end")
+    assert found.tokens == 1, "not the whole budget"
+
+
 def places(text: str) -> int:
     """Broken places of a whole text."""
     return len(VALIDATOR.problems(VALIDATOR.start(text)))
