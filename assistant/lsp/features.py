@@ -42,17 +42,20 @@ def register(server: Server) -> None:
 def _register_lifecycle(server: Server) -> None:
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
-        server.options = _parsed(server, params.initialization_options, Options())
+        server.initial = server.options = _parsed(server, params.initialization_options, Options())
 
     @server.feature(types.INITIALIZED)
     async def initialized(params: types.InitializedParams) -> None:
-        server.options = await _pulled(server)
+        # A client without a configuration may have sent one unasked meanwhile: that stays.
+        server.options = await _pulled(server, otherwise=lambda: server.options)
         await server.load()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
-        pushed = params.settings.get(SECTION) if isinstance(params.settings, dict) else None
-        options = _parsed(server, pushed, server.options) if pushed else await _pulled(server)
+        if isinstance(params.settings, dict) and SECTION in params.settings:
+            options = _parsed(server, params.settings[SECTION], server.initial)
+        else:
+            options = await _pulled(server, otherwise=lambda: server.initial)
         await server.configure(options)
 
     @server.command(RESTART)
@@ -154,8 +157,9 @@ def _listed(server: Server, document: Document, suggestion: Suggestion) -> types
     )
 
 
-async def _pulled(server: Server) -> Options:
-    """The options as the workspace has them, if the client tells; else as they are."""
+async def _pulled(server: Server, otherwise: Callable[[], Options]) -> Options:
+    """The options as the workspace has them; `otherwise` where it has none, and as they are if the client does not
+    tell."""
     workspace = server.client_capabilities.workspace
     if not (workspace and workspace.configuration):
         return server.options
@@ -165,14 +169,15 @@ async def _pulled(server: Server) -> Options:
     except JsonRpcException as error:
         log.info("the client has no configuration: %s", error)
         return server.options
-    return _parsed(server, values[0], server.options) if values and values[0] else server.options
+    return _parsed(server, values[0], server.initial) if values and values[0] else otherwise()
 
 
-def _parsed(server: Server, values: object, otherwise: Options) -> Options:
-    """Options over those that hold; where they make no sense the user is told and the latter stay."""
+def _parsed(server: Server, values: object, base: Options) -> Options:
+    """Options over those that the client began with: what it no longer says is as it was then. Where they make no sense
+    the user is told, and those that hold stay."""
     try:
-        return parse(values, otherwise)
+        return parse(values, base)
     except ValueError as error:
         log.error("%s", error)
         server.window_show_message(types.ShowMessageParams(types.MessageType.Warning, f"Viable: {error}"))
-        return otherwise
+        return server.options

@@ -46,6 +46,8 @@ class Server(LanguageServer):
         self.worker = Worker(self._state_changed)
         self.suggester = Suggester(self.worker, self.around)
         self.accepted = Accepted()
+        self.initial = Options()
+        """As the client set them when it began, before any configuration."""
         self.exit_code: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
         self._opener = opener

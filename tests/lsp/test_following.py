@@ -95,8 +95,12 @@ def test_an_excluded_file_is_silent_and_a_new_configuration_is_followed() -> Non
 class Configured(Client):
     """A client with a configuration that the server may ask for."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.section: dict[str, Any] | None = {"candidates": 2}
+
     def replies(self, message: dict[str, Any]) -> Any:
-        return [{"candidates": 2}] if message["method"] == "workspace/configuration" else None
+        return [self.section] if message["method"] == "workspace/configuration" else None
 
 
 def test_the_workspaces_configuration_is_asked_for() -> None:
@@ -107,6 +111,35 @@ def test_the_workspaces_configuration_is_asked_for() -> None:
         assert asked == {"items": [{"section": "viable"}]}
         client.note("window/workDoneProgress/create")  # loading begins when the answer is in
         assert client.texts(uri, 1, 0, invoked=True) == ["x = 1", "x = 2"]
+        assert client.close() == 0
+
+
+def test_a_setting_that_is_removed_is_as_it_was_at_the_start() -> None:
+    """Whether the client is asked or tells by itself; what it said when it began goes on to hold."""
+    three = ["x = 1", "x = 2", "x = 3"]
+    with fake_server(kind=Configured) as client:
+        assert isinstance(client, Configured)
+        client.initialize(capabilities={"workspace": {"configuration": True}}, exclude=["**/secret/*.py"])
+        client.note("workspace/configuration")
+        client.note("window/workDoneProgress/create")
+        told: list[tuple[dict[str, Any] | None, dict[str, Any] | None, int, int]] = [
+            # Pulled, pushed, and how many suggestions there are for two files.
+            ({"candidates": 1, "exclude": []}, None, 1, 1),
+            ({"exclude": []}, None, 3, 3),
+            ({"candidates": 2}, None, 2, 0),
+            (None, None, 3, 0),
+            ({}, {"candidates": 1, "exclude": []}, 1, 1),
+            ({}, {"candidates": 2}, 2, 0),
+            ({}, {}, 3, 0),
+        ]
+        for number, (client.section, pushed, *expected) in enumerate(told):
+            settings = None if pushed is None else {"viable": pushed}
+            client.notify("workspace/didChangeConfiguration", {"settings": settings})
+            if pushed is None:
+                client.note("workspace/configuration")
+            for folder, count in zip(("open", "secret"), expected, strict=True):
+                uri = client.open(f"#> {json.dumps(three)}\n", f"{folder}/{number}.py")
+                assert client.texts(uri, 1, 0, invoked=True) == three[:count], (number, folder)
         assert client.close() == 0
 
 
