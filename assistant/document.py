@@ -7,10 +7,12 @@ see every line end as "\\n"; inserted text gets the line end that the file uses.
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.errors import UsageProblem, ViableError
+from assistant.interrupts import read_all
 from validators.contracts import Problem
 
 CURSOR_MARK = "<CURSOR>"
@@ -85,13 +87,22 @@ def with_line_end(text: str, end: str) -> str:
 
 def read_text(path: Path) -> str:
     """The text of a file, byte order mark included. One-line errors for what is no Python source text."""
+    return decode(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All that a regular file or a pipe holds. UsageProblem for what cannot be read, and for devices: those may never
+    end."""
     try:
-        data = path.read_bytes()
-    except IsADirectoryError:
-        raise UsageProblem(f"{path}: is a directory, not a file") from None
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UsageProblem(f"{path}: is a directory, not a file")
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise UsageProblem(f"{path}: is no regular file or pipe, so it is not read")
+        with path.open("rb") as file:
+            return read_all(file) if stat.S_ISFIFO(mode) else file.read()
     except OSError as error:
         raise UsageProblem(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return decode(data, str(path))
 
 
 def decode(data: bytes, name: str, encoding: str = "utf-8") -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from assistant.document import NotSource
+from assistant.document import NotSource, read_bytes
 from assistant.errors import UsageProblem
 from assistant.examine import Finding, examine, read_source
 from assistant.interrupts import read_all
@@ -63,9 +63,9 @@ def command(files: tuple[str, ...], version: str, level: str, as_json: bool) -> 
         for path in paths:
             try:
                 finding = _examine(path, validator, running=version == RUNNING, level=level)
-            except OSError as error:
+            except UsageProblem as problem:
                 kinds["missing"] += 1
-                progress.say(f"viable: {path}: {(error.strerror or str(error)).lower()}", err=True)
+                progress.say(_printable(f"viable: {problem}"), err=True)
             else:
                 kinds[finding.kind if finding else "valid"] += 1
                 for line in _lines(path, finding, as_json):
@@ -83,7 +83,7 @@ def _validator(version: str, level: str) -> Validator[Any]:
 
 
 def _examine(name: str, validator: Validator[Any], *, running: bool, level: str) -> Finding | None:
-    data = read_all(sys.stdin.buffer) if name == STDIN else Path(name).read_bytes()
+    data = read_all(sys.stdin.buffer) if name == STDIN else read_bytes(Path(name))
     try:
         text = read_source(data, name)
     except NotSource as problem:
