@@ -35,16 +35,31 @@ def replace_file(path: Path, before: str, after: str) -> None:
     """
     target = path.resolve()
     try:
-        status = target.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageProblem(f"{path}: is no regular file, so it cannot be changed in place")
-        if not os.access(target, os.W_OK):
-            raise ViableError(f"{path}: not written: it is read-only")
+        status = _replaceable(path, target)
         if target.read_bytes() != before.encode():
             raise ViableError(f"{path}: not written: it was changed meanwhile")
         _put(target, after.encode(), status)
     except OSError as error:
         raise ViableError(f"{path}: not written: {(error.strerror or str(error)).lower()}") from None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise the ViableError that `replace_file` would raise for a file whatever is written to it: known beforehand."""
+    try:
+        _replaceable(path, path.resolve())
+    except OSError as error:
+        raise ViableError(f"{path}: not written: {(error.strerror or str(error)).lower()}") from None
+
+
+def _replaceable(path: Path, target: Path) -> os.stat_result:
+    status = target.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageProblem(f"{path}: is no regular file, so it cannot be changed in place")
+    if not os.access(target, os.W_OK):
+        raise ViableError(f"{path}: not written: it is read-only")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ViableError(f"{path}: not written: its folder is read-only")
+    return status
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from assistant.completion import Completion, Request
 from assistant.counts import Clock, Tally
 from assistant.document import Gap
 from assistant.ending import Ending, EndsAnywhere, joinable
-from assistant.errors import UsageProblem, ViableError
+from assistant.errors import ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
 from model import companions, gpu
@@ -51,9 +51,6 @@ from validators import AcceptAll, PythonValidator, TokenState, TokenValidator
 from validators.contracts import Unit, Validator
 
 log = logging.getLogger(__name__)
-
-SMALLEST_PROMPT = 8
-"""Tokens that a prompt must have room for."""
 
 CERTAIN = 5
 """Tokens that must have been written before for the text to be drafted from itself rather than by trained modules."""
@@ -244,10 +241,7 @@ class Session:
             accept=request.accept,
             context_files=request.context_files,
         )
-        if settings.max_tokens + SMALLEST_PROMPT > self.capacity:
-            raise UsageProblem(
-                f"max_tokens {settings.max_tokens} leaves no room for a prompt in a context of {self.capacity}"
-            )
+        settings.check_room(self.capacity)
         with self._lock:
             prompt = prompts.build(
                 self._tokenizer,

@@ -17,6 +17,8 @@ from validators.contracts import Unit
 
 FILE_NAME = "viable.toml"
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
+SMALLEST_PROMPT = 8
+"""Tokens that a prompt must have room for."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,6 +87,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def replaced(self, **changes: Any) -> Settings:
         """A copy with those changes that are not None."""
         return msgspec.structs.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def check_room(self, capacity: int | None = None) -> None:
+        """UsageProblem if the answer alone would fill `capacity` tokens, by default all of the context asked for."""
+        capacity = self.context if capacity is None else capacity
+        if self.max_tokens + SMALLEST_PROMPT > capacity:
+            raise UsageProblem(f"max_tokens {self.max_tokens} leaves no room for a prompt in a context of {capacity}")
 
 
 def load_settings(start: Path, defaults: Mapping[str, Any] = MappingProxyType({}), **flags: Any) -> Settings:

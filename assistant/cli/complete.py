@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from assistant import store
 from assistant.beside import Project, Surroundings, nothing
-from assistant.changes import replace_file, unified
+from assistant.changes import check_replaceable, replace_file, unified
 from assistant.cli.options import Flags, session_options
 from assistant.completion import Completion, Request
 from assistant.document import Gap, decode, gap_at, gap_at_mark, read_text
@@ -60,9 +61,13 @@ def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool
     text = decode(read_all(sys.stdin.buffer), name) if file == STDIN else read_text(Path(file))
     gap = _gap(text, at, name)
     settings = flags.settings(None if file == STDIN else Path(file).parent)
+    store.check(settings.model)
+    settings.check_room()
+    if in_place:
+        check_replaceable(Path(file))
 
     with held_back(at_once=True):
-        from assistant.session import open_session  # brings torch: seconds that a wrong position should not cost
+        from assistant.session import open_session  # brings torch: seconds that misuse should not cost
 
     completion = open_session(settings).complete(Request(gap, beside=_beside(file, gap)))
     _remark(name, gap, completion)

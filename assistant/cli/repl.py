@@ -32,6 +32,7 @@ def command(file: Path | None, vi: bool, theme: str, stop: str, no_ghost: bool, 
 
     \b
     viable                                   begin a program
+    viable --model NAME                      with another model; all options may stand there
     viable repl app.py                       go on with a file
     viable repl --vi --temperature 0.4       vi keys, some chance
     echo 'def is_prime(n):' | viable         without a terminal: continue standard input
@@ -41,7 +42,11 @@ def command(file: Path | None, vi: bool, theme: str, stop: str, no_ghost: bool, 
     Without a terminal the program is read from standard input and written, continued, to standard
     output, as plain text: together it parses, or nothing is written and the exit code is 1.
     """
+    from assistant import store
+
     settings = flags.settings()
+    store.check(settings.model)
+    settings.check_room()
     options = Options(stop="unit" if stop == "unit" else "model", ghost=not no_ghost, vi=vi, theme=theme)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _on_terminal(file, settings, options)

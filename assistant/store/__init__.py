@@ -4,7 +4,7 @@
 """
 
 from assistant.store.catalogue import DEFAULT
-from assistant.store.lookup import ModelRef, resolve
+from assistant.store.lookup import ModelRef, check, resolve
 from assistant.store.shipped import AUTO, SMALL
 
-__all__ = ["AUTO", "DEFAULT", "SMALL", "ModelRef", "resolve"]
+__all__ = ["AUTO", "DEFAULT", "SMALL", "ModelRef", "check", "resolve"]

@@ -52,12 +52,25 @@ def resolve(
     path = Path(text).expanduser()
     if text not in models and text and path.exists():
         return ModelRef(path, path.stem if path.is_file() else path.resolve().name, _known_hash(path, models))
-    if text not in models and _looks_like_path(text):
-        raise UsageProblem(f"no such model file or folder: {text}")
-    model = find(text, models)
+    model = _named(text, models)
     if not pull and Slot(model).state() in (State.ABSENT, State.PARTIAL):
         raise NotFetched(f"{model.name} is not here yet; `viable models pull {model.name}` fetches it")
     return ModelRef(fetch(model, offline=offline or not pull, report=report), model.name, model.sha256)
+
+
+def check(name_or_path: str | os.PathLike[str]) -> None:
+    """Raise the UsageProblem that `resolve` would raise for a name or path that is none. Reads and fetches nothing."""
+    text = os.fspath(name_or_path)
+    models = known()
+    if text != AUTO and text not in shipped() and not (text and Path(text).expanduser().exists()):
+        _named(text, models)
+
+
+def _named(text: str, models: Mapping[str, Model]) -> Model:
+    """The model of the catalogue that has this name."""
+    if text not in models and _looks_like_path(text):
+        raise UsageProblem(f"no such model file or folder: {text}")
+    return find(text, models)
 
 
 def _automatic(ours: Mapping[str, Path], offline: bool, pull: bool, report: Reporter) -> ModelRef:

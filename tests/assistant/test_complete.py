@@ -133,10 +133,10 @@ def test_the_json_has_every_field(viable: Shell, file: Path) -> None:
 
 
 def test_flags_reach_the_session(viable: Shell, file: Path, session: FakeSession) -> None:
-    flags = "--model m --device cpu --dtype int8 --max-tokens 7 --max-ms 8 --temperature 0.5 --top-p 0.9 --seed 3"
-    viable("complete", file, *flags.split(), "--block", "4", "--context", "99", "--offline")
+    flags = "--device cpu --dtype int8 --max-tokens 7 --max-ms 8 --temperature 0.5 --top-p 0.9 --seed 3"
+    viable("complete", file, *flags.split(), "--model", "viable-small", "--block", 4, "--context", 99, "--offline")
     s = session.settings
-    assert (s.model, s.device, s.dtype, s.max_tokens, s.max_ms) == ("m", "cpu", "int8", 7, 8)
+    assert (s.model, s.device, s.dtype, s.max_tokens, s.max_ms) == ("viable-small", "cpu", "int8", 7, 8)
     assert (s.temperature, s.top_p, s.seed, s.block, s.context, s.offline) == (0.5, 0.9, 3, 4, 99, True)
     (file.parent / "viable.toml").write_text("max_tokens = 11\n")
     viable("complete", file)
