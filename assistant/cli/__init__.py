@@ -26,6 +26,7 @@ SUMMARIES = {
     cls=LazyGroup,
     package=__name__,
     summaries=SUMMARIES,
+    default="repl",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -36,6 +37,7 @@ def viable(context: click.Context) -> object:
 
     \b
     viable                                write code with the model, here (viable repl)
+    viable --model NAME                   the same, with an option of viable repl
     echo 'def add(a, b):' | viable        continue standard input
     viable complete app.py --at 12:5      fill the gap at line 12, column 5
     viable validate *.py                  where does a file stop being valid?

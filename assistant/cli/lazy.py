@@ -14,12 +14,31 @@ class LazyGroup(click.Group):
     """A group made of the modules of `package`, each of which has a click object called `command`.
 
     `summaries` is command name -> its line in the group's help, so that listing the commands imports none of them.
+    `default` is the command that is meant where the first argument is an option of it and not of the group.
     """
 
-    def __init__(self, *args: Any, package: str, summaries: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, package: str, summaries: Mapping[str, str], default: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._package = package
         self._summaries = summaries
+        self._default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if self._default and args and args[0].startswith("-") and not self._has(self, ctx, args[0]):
+            command = self.get_command(ctx, self._default)
+            if command and self._has(command, ctx, args[0]):
+                if name := next((arg for arg in args if arg in self._summaries), None):
+                    ctx.fail(f"{args[0]} comes behind the command: `viable {name} {args[0]} …`")
+                args = [self._default, *args]
+        return super().parse_args(ctx, args)
+
+    @staticmethod
+    def _has(command: click.Command, ctx: click.Context, arg: str) -> bool:
+        """Whether an argument is an option of a command, with or without its value behind `=`."""
+        name = arg.partition("=")[0]
+        return any(name in (*each.opts, *each.secondary_opts) for each in command.get_params(ctx))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._summaries)
