@@ -76,10 +76,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(message: str, exit_code: int) -> int:
-    # Names of files come into it, and may hold anything.
-    one_line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    from assistant.errors import as_line
+
     if sys.stderr:
-        print(f"viable: {one_line}", file=sys.stderr)
+        print(f"viable: {as_line(message)}", file=sys.stderr)
     return exit_code
 
 

@@ -5,6 +5,11 @@ ViableError            1   the work could not be done
 """
 
 
+def as_line(text: str) -> str:
+    """Text that may hold anything, such as a file's name, as one line that does nothing to a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+
+
 class ViableError(Exception):
     """A failure that the user can understand and act on.
 

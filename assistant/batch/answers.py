@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
 
 from assistant.batch.keys import Job
 from assistant.completion import Completion
+from assistant.document import Gap
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -17,6 +19,32 @@ class Failure(msgspec.Struct, frozen=True):
     """`BadRow`: it cannot be read or asks for what is not served. `NoCompletion`: nothing valid was found. Otherwise
     the name of what went wrong while it was answered."""
     message: str
+
+
+class Filled(msgspec.Struct, frozen=True):
+    """What a file is once its completion is in it: then it has no mark any more, and is known by this."""
+
+    start: int
+    """Where the completion begins, in characters of the file."""
+    stop: int
+    """Where it ends."""
+    sha256: str
+    """Of the whole file."""
+
+    @staticmethod
+    def of(gap: Gap, completion: str) -> Filled:
+        """The file that `completion` makes of a gap."""
+        whole = gap.filled(completion)
+        return Filled(len(gap.left), len(whole) - len(gap.right), text_hash(whole))
+
+    def gap(self, text: str) -> Gap | None:
+        """The gap that was filled, if `text` is this very file; else None."""
+        return Gap(text[: self.start], text[self.stop :]) if text_hash(text) == self.sha256 else None
+
+
+def text_hash(text: str) -> str:
+    """The sha256 of a file's text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +66,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     ms: float = 0.0
     seed: int | None = None
     error: Failure | None = None
+    filled: Filled | msgspec.UnsetType = msgspec.UNSET
+    """Of a file that has a completion."""
     key: str
 
 
@@ -118,8 +148,14 @@ def completed(job: Job, sample: int, seed: int, completion: Completion) -> Answe
         ms=completion.ms_total,
         seed=seed,
         error=error,
+        filled=_filled(job, completion.text),
         key=job.key,
     )
+
+
+def _filled(job: Job, text: str) -> Filled | msgspec.UnsetType:
+    task = job.task
+    return Filled.of(task.gap, text) if task.kind == "file" and task.gap and text else msgspec.UNSET
 
 
 def failed(job: Job, sample: int, failure: Failure) -> Answer:

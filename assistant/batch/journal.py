@@ -165,4 +165,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> ViableError:
-    return ViableError(f"{path}: {(error.strerror or str(error)).lower()}; its whole rows are kept")
+    reason = (error.strerror or str(error)).lower()
+    try:
+        some = path.stat().st_size > 0
+    except OSError:
+        some = False
+    return ViableError(f"{path}: {reason}; its whole rows are kept" if some else f"{path}: not written: {reason}")

@@ -11,6 +11,7 @@ import msgspec
 
 from assistant import __version__
 from assistant.changes import write_whole
+from assistant.errors import ViableError
 from assistant.settings import Settings
 
 
@@ -44,8 +45,12 @@ class Manifest(msgspec.Struct, kw_only=True):
     avoided: int | None = None
 
     def write(self, output: Path) -> None:
-        """Put it beside `output`, whole or not at all."""
-        write_whole(beside(output), msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        """Put it beside `output`, whole or not at all. Raises ViableError, which names the file."""
+        path = beside(output)
+        try:
+            write_whole(path, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        except OSError as error:
+            raise ViableError(f"{path}: not written: {(error.strerror or str(error)).lower()}") from None
 
 
 def beside(output: Path) -> Path:

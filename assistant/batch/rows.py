@@ -6,20 +6,23 @@ import gzip
 import hashlib
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from assistant.document import CURSOR_MARK, Gap, NotSource, decode, gap_at_mark
+from assistant.document import CURSOR_MARK, Gap, NotSource, decode, gap_at_mark, read_bytes
 from assistant.errors import UsageProblem, ViableError
 from assistant.interrupts import read_all
 
 STDIN = "-"
 
 Kind = Literal["row", "openai", "file"]
+
+FilledGap = Callable[[str, str], Gap | None]
+"""From a file's name and text to the gap in it that an earlier run has filled; None where that is not the text."""
 
 
 class PromptRow(msgspec.Struct):
@@ -96,16 +99,26 @@ class Task:
     """The model that the row itself asks for."""
     choices: int | None = None
     """How many answers the row itself asks for."""
+    number: int = 0
+    """Its place in the input, from 1. Files without a mark count too: a file that is filled moves no other."""
+    filled: bool = False
+    """Whether it is a file that an earlier run has filled, so that only that run's answer may be its answer."""
 
 
-def read_tasks(inputs: Iterable[str]) -> list[Task]:
-    """All rows of JSON Lines files (`.jsonl`, gzipped too, or `-`), and all other files that hold a cursor mark."""
+def read_tasks(inputs: Iterable[str], filled: FilledGap = lambda name, text: None) -> list[Task]:
+    """All rows of JSON Lines files (`.jsonl`, gzipped too, or `-`), and all other files that hold a cursor mark or
+    that an earlier run has filled. UsageProblem for what cannot be read."""
     tasks: list[Task] = []
+    number = 0
     for name in inputs:
         if name == STDIN or name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
-            tasks.extend(_rows(name, len(tasks)))
-        elif task := _file(name):
-            tasks.append(task)
+            rows = list(_rows(name, number))
+            tasks.extend(rows)
+            number += len(rows)
+        else:
+            number += 1
+            if task := _file(name, filled):
+                tasks.append(replace(task, number=number))
     return tasks
 
 
@@ -114,18 +127,16 @@ def _rows(name: str, before: int) -> Iterator[Task]:
     for number, line in enumerate(_lines(name), 1):
         if line.strip():
             before += 1
-            yield parse(line, f"{shown}:{number}", before)
+            yield replace(parse(line, f"{shown}:{number}", before), number=before)
 
 
 def _lines(name: str) -> list[bytes]:
     try:
-        data = read_all(sys.stdin.buffer) if name == STDIN else Path(name).read_bytes()
+        data = read_all(sys.stdin.buffer) if name == STDIN else read_bytes(Path(name))
         if name.endswith(".gz"):
             data = gzip.decompress(data)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ViableError(f"{name}: not a whole gzip file: {error}") from None
-    except OSError as error:
-        raise UsageProblem(f"{name}: {(error.strerror or str(error)).lower()}") from None
     return data.split(b"\n")
 
 
@@ -186,17 +197,17 @@ def _openai(fields: dict[str, Any], line: bytes, where: str, number: int) -> Tas
 _OF_KIND = {"prompt": _prompt, "gap": _gap, "openai": _openai}
 
 
-def _file(name: str) -> Task | None:
-    """A file with a cursor mark; None for one without."""
+def _file(name: str, filled: FilledGap) -> Task | None:
+    """A file with a cursor mark, or that an earlier run has filled; None for any other."""
+    data = read_bytes(Path(name))
     try:
-        data = Path(name).read_bytes()
-    except OSError as error:
-        raise UsageProblem(f"{name}: {(error.strerror or str(error)).lower()}") from None
-    if CURSOR_MARK.encode() not in data:
-        return None
-    try:
-        return Task("file", name, _identity(name), name, gap_at_mark(decode(data, name)))
+        text = decode(data, name)
+        if gap := filled(name, text):  # asked first: what was filled in may read like a mark
+            return Task("file", name, _identity(name), name, gap, filled=True)
+        return Task("file", name, _identity(name), name, gap_at_mark(text)) if CURSOR_MARK in text else None
     except NotSource as problem:
+        if CURSOR_MARK.encode() not in data:
+            return None
         return Task("file", name, _identity(name), name, None, problem=str(problem))
     except UsageProblem as problem:
         return Task("file", name, _identity(name), name, None, problem=f"{name}: {problem}")

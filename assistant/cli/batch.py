@@ -10,15 +10,17 @@ from pathlib import Path
 import click
 
 from assistant import store
-from assistant.batch.files import Changes
+from assistant.batch.answers import answers_of
+from assistant.batch.files import Changes, Earlier
 from assistant.batch.journal import Journal
-from assistant.batch.keys import companions, jobs, model_hash
+from assistant.batch.keys import Job, companions, jobs, model_hash
 from assistant.batch.manifest import Manifest, now
-from assistant.batch.rows import STDIN, read_tasks
+from assistant.batch.rows import STDIN, Task, read_tasks
 from assistant.batch.runner import Completer, Tally, run
+from assistant.changes import check_replaceable
 from assistant.cli.options import Flags, session_options
 from assistant.document import CURSOR_MARK
-from assistant.errors import UsageProblem
+from assistant.errors import UsageProblem, as_line
 from assistant.interrupts import held_back
 from assistant.paths import expanded
 from assistant.progress import duration
@@ -34,7 +36,7 @@ SOME_FAILED = 3
 @click.option("--samples", type=int, default=1, metavar="N", help="Answers a row; sampled with --temperature [1].")
 @click.option("--at-once", type=int, metavar="N", help="Rows answered together [auto: 8 where that is quicker].")
 @click.option("--limit", type=int, metavar="N", help="Only the first N rows.")
-@click.option("--shard", default="1/1", metavar="I/N", help="Only the I-th of every N rows, I from 1.")
+@click.option("--shard", default="1/1", metavar="I/N", help="Only the I-th of every N rows or files, I from 1.")
 @click.option("--retry-errors", "retry", is_flag=True, help="Do those rows again that failed.")
 @click.option("--overwrite", is_flag=True, help="Start anew if OUT.jsonl exists.")
 @click.option("--in-place", is_flag=True, help="Change the input files that say <CURSOR>.")
@@ -73,6 +75,7 @@ def command(
     A row that cannot be answered becomes a row that says why. An answer is made again if its prompt, the model or a
     parameter changes; what it replaces is kept in OUT.jsonl.stale. The seed of an answer depends on
     --seed, the row's id and the number of the sample alone, so shards and order do not matter.
+    A file that --in-place has filled keeps its row, as long as nobody changes the file.
     OUT.jsonl.manifest.json says what the run was.
 
     On a processor with the weights in 8 or 4 bits, rows are answered eight at a time, which is
@@ -82,20 +85,23 @@ def command(
     Exit code 0 if all rows have a completion, 3 if some have none.
     """
     names = list(expanded(inputs))
-    _check(names, output, patch, samples, limit, at_once, in_place or bool(patch))
+    _check(names, output, patch, samples, limit, at_once, in_place)
     part, parts = _shard(shard)
     settings = flags.settings()
-    tasks = read_tasks(names)
-    if not tasks:
-        raise UsageProblem(f"nothing to do: no rows, and no file that says {CURSOR_MARK}")
+    store.check(settings.model)
+    earlier = Earlier(None if overwrite else Path(output))
+    tasks = read_tasks(names, earlier.gap)
+    _check_tasks(tasks, _chosen(tasks, limit, part, parts), settings, in_place)
     if samples > 1 and not settings.temperature:
         _say("note: the temperature is 0, so all samples of a row will be the same")
-    if overwrite:
-        _start_anew(Path(output))
     found = store.resolve(settings.model, offline=settings.offline)
     fingerprint, beside = model_hash(found), companions(found)
-    every = list(jobs(tasks, samples, settings, [fingerprint, *beside.values()]))
-    chosen = {id(task) for task in tasks[:limit][part - 1 :: parts]}
+    every = earlier.still(jobs(tasks, samples, settings, [fingerprint, *beside.values()]))
+    tasks = _tasks(every)
+    chosen = set(map(id, _chosen(tasks, limit, part, parts)))
+    _check_some(tasks)
+    if overwrite:
+        _start_anew(Path(output))
     mine = [job for job in every if id(job.task) in chosen]
     manifest = Manifest(
         inputs=names,
@@ -127,6 +133,7 @@ def command(
         stale = journal.settle([job.key for job in every])
         if patch:
             changes.write_patch(Path(patch), mine)
+        first = _first_failure(mine, journal)
     manifest.finished, manifest.answered, manifest.failed = now(), tally.rows - tally.failed, tally.failed
     manifest.tokens, manifest.seconds, manifest.avoided = tally.tokens, round(tally.seconds, 1), tally.avoided
     manifest.write(Path(output))
@@ -134,7 +141,7 @@ def command(
         _say(refusal)
     if stale:
         _say(f"{stale} rows of other prompts, models or parameters are now in {output}.stale")
-    _say(_report(tally))
+    _say(_report(tally, first))
     return SOME_FAILED if tally.failed or changes.refused else 0
 
 
@@ -145,20 +152,48 @@ def _check(
     samples: int,
     limit: int | None,
     at_once: int | None,
-    files: bool,
+    in_place: bool,
 ) -> None:
     for name in (*inputs, *([patch] if patch else [])):
         if name != STDIN and Path(name).resolve() == Path(output).resolve():
             raise UsageProblem(f"{name}: cannot be OUT.jsonl as well")
     if min(number for number in (samples, limit, at_once) if number is not None) < 1:
         raise UsageProblem("--samples, --limit and --at-once must be at least 1")
-    if files and samples > 1:
+    if in_place and patch:
+        raise UsageProblem("--in-place and --patch exclude each other")
+    if (in_place or patch) and samples > 1:
         raise UsageProblem("--in-place and --patch need one answer a file, so --samples 1")
     if os.path.exists(output) and not os.path.isfile(output):
         # Earlier answers are looked for in it: a device may never end.
         raise UsageProblem(f"{output}: is no regular file, so answers cannot be kept in it")
     if output.endswith(".gz"):
         raise UsageProblem(f"{output}: the answers are written as plain JSON Lines; compress them afterwards")
+
+
+def _check_some(tasks: Sequence[Task]) -> None:
+    if not tasks:
+        raise UsageProblem(f"nothing to do: no rows, and no file that says {CURSOR_MARK}")
+
+
+def _check_tasks(tasks: Sequence[Task], chosen: Sequence[Task], settings: Settings, in_place: bool) -> None:
+    """Refuse what can be refused before a model is found and loaded."""
+    _check_some(tasks)
+    for task in chosen:
+        if task.gap and not task.filled:
+            if "max_tokens" not in task.changes:
+                settings.check_room()
+            if in_place and task.kind == "file":
+                check_replaceable(Path(task.where))
+
+
+def _chosen(tasks: Sequence[Task], limit: int | None, part: int, parts: int) -> list[Task]:
+    """Those of this shard. It goes by their place in the input: what another shard fills in moves no file."""
+    return [task for task in tasks[:limit] if task.number % parts == part % parts]
+
+
+def _tasks(jobs: Iterable[Job]) -> list[Task]:
+    """Those that the jobs belong to, each once, in order."""
+    return list({id(job.task): job.task for job in jobs}.values())
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -182,8 +217,20 @@ def _start_anew(output: Path) -> None:
         output.unlink(missing_ok=True)
 
 
-def _report(tally: Tally) -> str:
+def _first_failure(jobs: Iterable[Job], journal: Journal) -> str:
+    """Why the first row that failed did so, in one line; empty if none did."""
+    for job in jobs:
+        if job.key in journal.failed:
+            failure = next(answer.error for answer in answers_of(journal[job.key]) if answer.error)
+            message = failure.message if job.task.problem else f"{job.task.name}: {failure.message}"
+            return as_line(message)
+    return ""
+
+
+def _report(tally: Tally, failure: str) -> str:
+    """`failure` is the first row's that failed."""
     parts = [f"{tally.rows} rows: {tally.rows - tally.failed} answered, {tally.failed} failed"]
+    parts[0] += f" (first: {failure})" if failure else ""
     if tally.before:
         parts.append(f"{tally.before} of them were there before")
     if tally.before < tally.rows:

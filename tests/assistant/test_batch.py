@@ -7,6 +7,10 @@ import gzip
 import json
 import os
 import random
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from tests.assistant.batch_process import answer
 from tests.assistant.fake import FakeSession, Ran, Shell
 from tests.assistant.test_complete import patched
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS: list[Any] = [
     {"task_id": "HumanEval/0", "prompt": "def add(a, b):\n", "entry_point": "add", "test": "…"},
     {"task_id": 7, "prefix": "x = ", "suffix": "\nprint(x)\n"},
@@ -89,11 +94,12 @@ def test_every_row_has_its_answer_in_its_place(batch: Batch) -> None:
     errors = {row["error"]["message"].split(": ", 1)[1] for row in rows if row["error"]}
     assert len(errors) == 8
     assert all(str(batch.input) in row["error"]["message"] for row in rows if row["error"])
-    assert "14 rows: 6 answered, 8 failed" in ran.error
-    first = rows[0]
-    assert first["completion"] == f"x = {first['seed']}\n"
-    assert (first["sample"], first["finish_reason"], first["valid"], first["error"]) == (0, "end", False, None)
-    assert first["tokens"] == len(first["completion"])
+    first = f"{batch.input}:4: Expected `str`, got `int` - at `$.prompt`"
+    assert f"14 rows: 6 answered, 8 failed (first: {first})" in ran.error
+    row = rows[0]
+    assert row["completion"] == f"x = {row['seed']}\n"
+    assert (row["sample"], row["finish_reason"], row["valid"], row["error"]) == (0, "end", False, None)
+    assert row["tokens"] == len(row["completion"])
     assert len({row["key"] for row in rows if "key" in row}) + 4 == len(rows), "two rows share a key"
 
 
@@ -202,7 +208,9 @@ def test_failed_rows_are_done_again_on_request_and_keep_their_place(batch: Batch
         return "1\n"
 
     batch.session.answer = sometimes
-    assert batch().code == 3
+    ran = batch()
+    assert ran.code == 3
+    assert "2 failed (first: t1: out of memory);" in ran.error
     failures = [row["error"] for row in batch.rows()]
     assert failures[1] == {"type": "RuntimeError", "message": "out of memory"}
     assert [bool(failure) for failure in failures] == [False, True, False, True, False]
@@ -276,6 +284,7 @@ def test_files_with_marks_are_changed_in_place_or_as_a_patch(batch: Batch) -> No
         (["--samples", "0"], "must be at least 1"),
         (["--limit", "0"], "must be at least 1"),
         (["--in-place", "--samples", "2"], "so --samples 1"),
+        (["--in-place", "--patch", "none/all.patch"], "exclude each other"),
         (["--model", "no-such-model"], "no-such-model"),
     ],
 )
@@ -297,12 +306,37 @@ def test_files_that_are_not_ours_are_left_alone(batch: Batch) -> None:
     assert batch(inputs=(batch.folder / "none.jsonl",)).code == 2
 
 
-def test_an_output_that_is_no_file_is_not_read(batch: Batch) -> None:
-    """A device may never end; a lock and a manifest beside it would be left in its folder."""
-    for path in ("/dev/full", batch.folder):
-        ran = batch(output=Path(path))
-        assert (ran.code, ran.error) == (2, f"{path}: is no regular file, so answers cannot be kept in it")
-    assert not Path("/dev/full.lock").exists()
+def test_an_output_that_is_no_file_is_not_read(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device may never end; a lock and a manifest beside it would be left in its folder.
+
+    A socket stands for it: who may write anything, and writes a file whole, would put a file in a device's place.
+    """
+    monkeypatch.chdir(batch.folder)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")  # the whole name may be too long for one
+        for path in ("socket", batch.folder):
+            ran = batch(output=Path(path))
+            assert (ran.code, ran.error) == (2, f"{path}: is no regular file, so answers cannot be kept in it")
+    assert {path.name for path in batch.folder.iterdir()} == {"in.jsonl", "model.gguf", "socket"}
+
+
+def test_an_output_that_cannot_be_made_is_not_said_to_hold_rows(batch: Batch) -> None:
+    """Nobody, root included, may make a file in /sys."""
+    ran = batch(output=Path("/sys/out.jsonl"))
+    assert ran.code == 1
+    assert re.fullmatch(
+        "/sys/out.jsonl: not written: (permission denied|read-only file system|.* not permitted)", ran.error
+    )
+
+
+@pytest.mark.e2e
+def test_a_manifest_that_does_not_fit_is_named(batch: Batch) -> None:
+    """A limit on the size of files stands for a full disk: neither failure says by itself which file it was."""
+    code = "import resource, sys; from assistant.__main__ import run; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))"
+    arguments = ["batch", batch.input, "-o", batch.output, "--model", batch.model]
+    command = [sys.executable, "-Bc", f"{code}; sys.exit(run(sys.argv[1:]))", *map(str, arguments)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, f"viable: {batch.output}.manifest.json: not written: file too large\n")
 
 
 def test_overwrite_starts_anew(batch: Batch) -> None:

@@ -81,6 +81,13 @@ def test_a_group_without_a_command_shows_its_help(viable: Shell) -> None:
     assert ran.err == viable("models", "--help").out
 
 
+def test_an_option_of_the_repl_before_a_command_says_where_it_belongs(viable: Shell) -> None:
+    ran = viable("--model", "gpt-4", "complete", "f.py")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.error == "--model comes behind the command: `viable complete --model …`; `viable --help` shows how"
+    assert "No such option" in viable("--nothing").error
+
+
 @pytest.mark.parametrize("name", ["complete", "validate", "batch"])
 def test_an_empty_name_is_no_folder(viable: Shell, name: str) -> None:
     ran = viable(name, "", *(["-o", "out.jsonl"] if name == "batch" else []))
@@ -149,13 +156,47 @@ def test_a_real_model_by_every_way_out(viable: Shell, file: Path, tiny: Path) ->
 # --- processes ----------------------------------------------------------------------------------------------
 
 
+NO_MODEL = "unknown model 'gpt-4'; `viable models list` shows those that are known"
+NO_ROOM = "max_tokens 4089 leaves no room for a prompt in a context of 4096"
+ENDLESS = "/dev/zero: is no regular file or pipe, so it is not read"
+MISUSES = (
+    ("complete {file} --at 9:9", 2, "{file}: line 9 is outside the file, which has 2 lines"),
+    ("complete {file} --model gpt-4", 2, NO_MODEL),
+    ("complete {file} --max-tokens 4089", 2, NO_ROOM),
+    ("complete {file} --in-place", 1, "{file}: not written: it is read-only"),
+    ("complete /dev/zero", 2, ENDLESS),
+    ("batch {rows} -o {out} --model gpt-4", 2, NO_MODEL),
+    ("batch {rows} -o {out} --max-tokens 4089", 2, NO_ROOM),
+    ("batch {file} -o {out} --in-place", 1, "{file}: not written: it is read-only"),
+    ("batch /dev/zero -o {out}", 2, ENDLESS),
+    ("validate /dev/zero", 2, ENDLESS),
+    ("repl --model gpt-4", 2, NO_MODEL),
+    ("--model gpt-4", 2, NO_MODEL),
+    ("--max-tokens=4089", 2, NO_ROOM),
+)
+"""Arguments, exit code and the line."""
+
+
 @pytest.mark.e2e
-def test_a_wrong_position_does_not_wait_for_torch(file: Path) -> None:
-    code = "import sys; from assistant.__main__ import run; print(run(sys.argv[1:]), 'torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "complete", str(file), "--at", "9:9"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.stdout == "2 False\n"
-    assert ran.stderr == f"viable: {file}: line 9 is outside the file, which has 2 lines\n"
+def test_misuse_does_not_wait_for_torch(file: Path) -> None:
+    """In one process. To root every file looks writable, so that the system's answer is given for it; and memory is
+    limited, for an endless file is read to its end where it is read."""
+    names = {"file": file, "rows": file.with_name("rows.jsonl"), "out": file.with_name("out.jsonl")}
+    names["rows"].write_text('{"prompt": "x = "}\n{"prompt": "y = "}\n')
+    code = """
+import os, resource, sys
+from assistant.__main__ import run
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+os.access = lambda path, mode: False
+print(*[run(line.split()) for line in sys.argv[1:]], "torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, *(arguments.format(**names) for arguments, _, _ in MISUSES)]
+    ran = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.stderr.splitlines() == [f"viable: {told.format(**names)}" for _, _, told in MISUSES]
+    assert ran.stdout.split() == [*(str(exit_code) for _, exit_code, _ in MISUSES), "False"]
+    assert not names["out"].exists()
 
 
 @pytest.mark.e2e
