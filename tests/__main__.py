@@ -6,9 +6,11 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import click
 
@@ -33,7 +35,8 @@ def main(names: tuple[str, ...], model_tests: bool, slow: bool, device: str) -> 
     """Run all stages, or those that are named: format, lint, types, tests, interpreter.
 
     The last one runs the kernels' tests once more under Triton's interpreter, in a process of its own because kernels
-    are decorated for it on import. Each stage runs, whatever the one before it said; exit code 1 if any failed.
+    are decorated for it on import. It runs beside format, lint and types, which like it keep one core busy; the tests
+    run alone, since some of them measure. Each stage runs, whatever another one said; exit code 1 if any failed.
     """
     flags = [*["--model-tests"] * model_tests, *["--slow"] * slow]
     pytest = ("pytest", *flags, "--device", device)
@@ -45,21 +48,53 @@ def main(names: tuple[str, ...], model_tests: bool, slow: bool, device: str) -> 
         Stage("tests", pytest, {}),
         Stage("interpreter", kernels, {"TRITON_INTERPRET": "1"}),
     ]
-    results = {stage.name: _run(stage) for stage in stages if stage.name in (names or NAMES)}
+    wanted = [stage for stage in stages if stage.name in (names or NAMES)]
+    beside = [stage for stage in wanted if stage.name != "tests"]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        # The longest first, so that it does not begin when the others are done.
+        running = {stage.name: pool.submit(_kept, stage) for stage in reversed(beside)}
+        results = {stage.name: _shown(stage, *running[stage.name].result()) for stage in beside}
+    results |= {stage.name: _run(stage) for stage in wanted if stage.name == "tests"}
     click.echo("\n" + "\n".join(f"{name:<12} {result}" for name, result in results.items()))
     sys.exit(int(any(result.startswith("FAILED") for result in results.values())))
 
 
 def _run(stage: Stage) -> str:
-    """Run one stage; a line that says how it went."""
-    command = " ".join((*(f"{name}={value}" for name, value in stage.environment.items()), *stage.arguments))
-    click.secho(f"\n== {stage.name}: {command}", bold=True)
+    """Run one stage on the terminal; a line that says how it went."""
+    _headed(stage)
     if missing := _missing(stage):
         click.echo(missing)
         return missing
+    return _went(stage, None)
+
+
+def _kept(stage: Stage) -> tuple[str, bytes]:
+    """The same beside other stages: how it went, and what it printed."""
+    if missing := _missing(stage):
+        return missing, f"{missing}\n".encode()
+    with tempfile.TemporaryFile() as file:
+        result = _went(stage, file)
+        file.seek(0)
+        return result, file.read()
+
+
+def _shown(stage: Stage, result: str, printed: bytes) -> str:
+    _headed(stage)
+    click.echo(printed, nl=False)
+    return result
+
+
+def _headed(stage: Stage) -> None:
+    command = " ".join((*(f"{name}={value}" for name, value in stage.environment.items()), *stage.arguments))
+    click.secho(f"\n== {stage.name}: {command}", bold=True)
+
+
+def _went(stage: Stage, output: IO[bytes] | None) -> str:
+    """Run one stage, printing to `output` or the terminal; a line that says how it went."""
     begin = time.monotonic()
     environment = os.environ | stage.environment
-    code = subprocess.run([sys.executable, "-m", *stage.arguments], cwd=ROOT, env=environment, check=False).returncode
+    command = [sys.executable, "-m", *stage.arguments]
+    code = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False).returncode
     seconds = time.monotonic() - begin
     return f"passed in {seconds:.1f} s" if code == 0 else f"FAILED in {seconds:.1f} s (exit code {code})"
 

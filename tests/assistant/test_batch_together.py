@@ -12,7 +12,7 @@ import pytest
 from assistant.completion import Request
 from assistant.settings import DEFAULT_MODEL
 from tests.assistant.test_batch import ROWS, Batch, batch, names, timeless  # noqa: F401  (a fixture)
-from tests.assistant.test_batch_kill import finished, kill_often
+from tests.assistant.test_batch_kill import finished
 from tests.tiny import write_tiny_gguf
 
 GAPS: list[dict[str, Any]] = [
@@ -49,20 +49,6 @@ def test_rows_at_once_are_rows_one_by_one(tmp_path: Path) -> None:
     assert "leaves no room" not in one_by_one, "rows that are refused say nothing"
     for output in ("99.jsonl", "auto.jsonl"):
         assert timeless(read(tmp_path / output)) == one_by_one, output
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_killed_twenty_times_rows_at_once_are_the_same_rows(tmp_path: Path) -> None:
-    model = write_tiny_gguf(tmp_path, kind="Q8_0")
-    write(tmp_path, [{"task_id": f"t{i}", "prompt": f"value_{i} = ", "suffix": "\n" * (i % 2)} for i in range(60)])
-    options = ("--samples", 2, "--temperature", 0.8, "--max-tokens", 6)
-    finished(command(tmp_path, model, "calm.jsonl", *options, "--at-once", 1))
-    killed = tmp_path / "killed.jsonl"
-    arguments = command(tmp_path, model, killed.name, *options, "--at-once", 3)
-    kill_often(arguments, killed, 120, 0.05, 0)
-    finished(arguments)
-    assert timeless(read(killed)) == timeless(read(tmp_path / "calm.jsonl"))
 
 
 @pytest.mark.e2e

@@ -41,8 +41,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def asked(folder: Path, site: Path, *arguments: str) -> Any:
-    result = CliRunner().invoke(command, [*arguments, "--model", str(folder), "--site", str(site), "--files", "2"])
+def asked(folder: Path, site: Path, *arguments: str, files: int = 2) -> Any:
+    words = [*arguments, "--model", str(folder), "--site", str(site), "--files", str(files)]
+    result = CliRunner().invoke(command, words)
     assert result.exit_code == 0, (result.output, result.exception)
     return json.loads(result.output.splitlines()[-1])
 
@@ -69,7 +70,7 @@ def test_a_gap_is_filled_where_every_token_is_the_best() -> None:
 
 
 def test_routing_counts_experts(folder: Path, site: Path, tmp_path: Path) -> None:
-    found = asked(folder, site, "routing", "--dtype", "float32", "--plot", str(tmp_path / "r.svg"))
+    found = asked(folder, site, "routing", "--dtype", "float32", "--plot", str(tmp_path / "r.svg"), files=1)
     by_name = {one["strategy"]: one for one in found["routing"]}
     assert by_name["as trained"]["active"] == 2.0 and by_name["all experts"]["share"] == 1.0
     shares = [by_name[f"threshold {t}, dense"]["share"] for t in architecture.THRESHOLDS]

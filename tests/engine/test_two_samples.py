@@ -12,7 +12,7 @@ from assistant.document import Gap
 from assistant.session import Session, open_session
 from assistant.settings import Settings
 
-DRAWS = 200
+DRAWS = 150
 SAME = 50
 """Seeds for which the drafted and the plain text are compared one by one."""
 TOKENS = 3
@@ -28,7 +28,8 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def sessions(default_model: Path) -> tuple[Session, Session]:
     settings = Settings(model=str(default_model), device="cpu", temperature=0.8, max_tokens=TOKENS, context=256)
-    return open_session(settings), open_session(settings.replaced(block=1))
+    session = open_session(settings)
+    return session, session.undrafted()
 
 
 @pytest.mark.parametrize("gap", GAPS, ids=["member", "value"])
