@@ -62,8 +62,8 @@ TOGETHER = 8
 """Requests that share their passes, where that is quicker and nobody says how many. Each takes 24 kB of memory for a
 token of its prompt and answer, with the default model: the rows and states that are cached. Prompts gain nothing, and
 drafts have used a part of the gain already: `viable batch gaps.jsonl -o out.jsonl --max-tokens 64 --at-once 1` and `8`
-gave 10.8 and 13.3 tokens/s for eight gaps in prompts of 66 to 119 tokens (one thread of an AMD EPYC that others kept
-busy, means of two runs in turn, commit 79d7d6a)."""
+gave 18.2 and 30.4 tokens/s for eight gaps in prompts of 66 to 119 tokens (two cores of an AMD EPYC, means of two runs
+in turn, commit 220eba8)."""
 
 CLOSING_MS = 50
 """Milliseconds of a limit that are kept for closing the text, but no more than a tenth of it."""
