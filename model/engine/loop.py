@@ -5,8 +5,9 @@ There is one loop. Decoding token by token is `NoDraft`, decoding without rules 
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Hashable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Container, Generator, Hashable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from model.engine.accept import Accept, trusting, verified
 from model.engine.contracts import (
@@ -28,49 +29,11 @@ from model.engine.contracts import (
 from model.engine.drafters import common_prefix
 from model.engine.order import Order
 
+P = ParamSpec("P")
 S = TypeVar("S", bound=Hashable)
 
 PATIENCE = 256
 """Refused tokens after which the interrupt is asked again."""
-
-
-def decode(
-    prompt: Sequence[int],
-    *,
-    scorer: Scorer,
-    validator: Validator[S],
-    state: S,
-    drafter: Drafter,
-    order: Order,
-    end_ids: Container[int],
-    max_tokens: int,
-    window: Window,
-    accept: Accept = verified,
-    forced: Forced[S] = nothing_forced,
-    interrupt: Interrupt = never,
-) -> Iterator[Step[S]]:
-    """Yield one `Step` a pass until there is a reason to stop; the last step names it.
-
-    `prompt` has at least one token. `state` is the validator's at the end of the prompt. At most `max_tokens` are kept.
-    `window` says how many are drafted, `accept` which of them are kept; those that are `forced` are kept beforehand and
-    cost no pass. What `scorer` already holds of the prompt is not computed again.
-    """
-    for step in turns(
-        prompt,
-        scorer=scorer,
-        validator=validator,
-        state=state,
-        drafter=drafter,
-        order=order,
-        end_ids=end_ids,
-        max_tokens=max_tokens,
-        window=window,
-        accept=accept,
-        forced=forced,
-        interrupt=interrupt,
-    ):
-        if step is not ASKED:
-            yield step
 
 
 def turns(
@@ -88,9 +51,13 @@ def turns(
     forced: Forced[S] = nothing_forced,
     interrupt: Interrupt = never,
 ) -> Iterator[Step[S]]:
-    """The same for one of several texts: yields `ASKED` as well, between asking for a pass and looking at its rows.
+    """Yield one `Step` a pass until there is a reason to stop; the last step names it. And `ASKED` before each of them,
+    and for each piece of the prompt: between asking for a pass and looking at its rows.
 
-    What others ask for before this goes on can be computed in the same pass (`model.engine.shared`).
+    `prompt` has at least one token. `state` is the validator's at the end of the prompt. At most `max_tokens` are kept.
+    `window` says how many are drafted, `accept` which of them are kept; those that are `forced` are kept beforehand and
+    cost no pass. What `scorer` already holds of the prompt is not computed again. What other texts ask for before this
+    one goes on can be computed in the same pass (`model.engine.shared`).
     """
     if not prompt:
         raise ValueError("the prompt has no token")
@@ -121,6 +88,18 @@ def turns(
         state = step.states[-1]
         window = window.after(step)
         scorer.truncate(len(ids) - 1)
+
+
+def _looked_at(every: Callable[P, Iterator[Step[S]]]) -> Callable[P, Iterator[Step[S]]]:
+    @wraps(every)
+    def steps(*args: P.args, **kwargs: P.kwargs) -> Iterator[Step[S]]:
+        return (step for step in every(*args, **kwargs) if step is not ASKED)
+
+    return steps
+
+
+decode = _looked_at(turns)
+"""`turns` of a text that is alone: its steps, without `ASKED`."""
 
 
 def _prefill(

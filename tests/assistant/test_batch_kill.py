@@ -40,10 +40,10 @@ def finished(arguments: list[str]) -> str:
     return err.decode()
 
 
-def kill_often(arguments: list[str], output: Path, rows: int, pause: float, row_ms: float, kills: int) -> None:
-    """Kill the run without warning, each time when it has written at least one more row."""
+def kill_often(arguments: list[str], output: Path, rows: int, pause: float, row_ms: float) -> None:
+    """Kill the run `KILLS` times without warning, each time when it has written at least one more row."""
     chance = random.Random(0)
-    for _ in range(kills):
+    for _ in range(KILLS):
         before = output.stat().st_size if output.exists() else 0
         process = start(arguments, row_ms)
         while process.poll() is None and (not output.exists() or output.stat().st_size <= before):
@@ -67,21 +67,13 @@ def test_killed_twenty_times_it_gives_the_same_rows(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_killed_ten_times_rows_of_a_model_at_once_are_the_same_rows(tmp_path: Path) -> None:
+def test_killed_twenty_times_rows_of_a_model_at_once_are_the_same_rows(tmp_path: Path) -> None:
     model = write_tiny_gguf(tmp_path, kind="Q8_0")
-    compare(tmp_path, model, "assistant", tasks=40, pause=0.05, row_ms=0, at_once="3", kills=10)
+    compare(tmp_path, model, "assistant", tasks=40, pause=0.05, row_ms=0, at_once="3")
 
 
 def compare(
-    folder: Path,
-    model: Path,
-    program: str,
-    *,
-    tasks: int,
-    pause: float,
-    row_ms: float,
-    at_once: str = "1",
-    kills: int = KILLS,
+    folder: Path, model: Path, program: str, *, tasks: int, pause: float, row_ms: float, at_once: str = "1"
 ) -> None:
     """at_once: rows of the run that is killed; the one that is left alone answers one after the other."""
     rows = [{"task_id": f"t{i}", "prompt": f"value_{i} = ", "suffix": "\nprint(1)\n" * (i % 2)} for i in range(tasks)]
@@ -89,7 +81,7 @@ def compare(
     finished([*command(program, folder, model, "calm.jsonl"), "--at-once", "1"])
     killed = folder / "killed.jsonl"
     arguments = [*command(program, folder, model, killed.name), "--at-once", at_once]
-    kill_often(arguments, killed, 2 * tasks + 2, pause, row_ms, kills)
+    kill_often(arguments, killed, 2 * tasks + 2, pause, row_ms)
     finished(arguments)
     calm, other = (
         [json.loads(line) for line in path.read_text().splitlines()] for path in (folder / "calm.jsonl", killed)

@@ -12,12 +12,15 @@ from assistant.document import Gap
 from assistant.session import Session, open_session
 from assistant.settings import Settings
 
-DRAWS = 150
+DRAWS = 200
 SAME = 50
 """Seeds for which the drafted and the plain text are compared one by one."""
 TOKENS = 3
-GAP = Gap("value = ", "\nprint(value)\n")
-"""A free choice: about ten answers have a share that can be counted."""
+GAPS = [
+    Gap("import math\n\nprint(math.", "(2))\n"),
+    Gap("value = ", "\nprint(value)\n"),
+]
+"""Free choices: about ten answers of each have a share that can be counted."""
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -29,10 +32,15 @@ def sessions(default_model: Path) -> tuple[Session, Session]:
     return session, session.undrafted()
 
 
+@pytest.mark.parametrize("gap", GAPS, ids=["member", "value"])
+def test_with_the_same_noise_drafted_and_plain_texts_are_the_same(sessions: tuple[Session, Session], gap: Gap) -> None:
+    assert texts(sessions[0], gap, range(SAME)) == texts(sessions[1], gap, range(SAME))
+
+
 def test_drafted_and_plain_samples_come_from_one_distribution(sessions: tuple[Session, Session]) -> None:
-    drafted = texts(sessions[0], range(DRAWS))
-    assert drafted[:SAME] == texts(sessions[1], range(SAME)), "with the same noise the texts are the same"
-    apart = texts(sessions[1], range(DRAWS, 2 * DRAWS))
+    # Each with noise of its own, for one of the choices: a pair of samples takes a minute.
+    drafted = texts(sessions[0], GAPS[-1], range(DRAWS))
+    apart = texts(sessions[1], GAPS[-1], range(DRAWS, 2 * DRAWS))
     chi_square, freedom = two_samples(Counter(drafted), Counter(apart))
     print(f"chi-square {chi_square:.1f} with {freedom} degrees of freedom")
     assert freedom >= 6, "hardly anything was left to chance"
@@ -41,11 +49,11 @@ def test_drafted_and_plain_samples_come_from_one_distribution(sessions: tuple[Se
     assert score < 3.3, f"chi-square {chi_square:.1f} with {freedom} degrees of freedom"
 
 
-def texts(session: Session, seeds: range) -> list[str]:
+def texts(session: Session, gap: Gap, seeds: range) -> list[str]:
     """What was written, first pass to last, for each seed."""
     found = []
     for seed in seeds:
-        chunks = session.stream(Request(GAP, seed=seed))
+        chunks = session.stream(Request(gap, seed=seed))
         found.append("".join(chunk.text for chunk in chunks))
     return found
 

@@ -174,7 +174,7 @@ def test_every_letter_is_that_of_the_version_whatever_runs_the_validator() -> No
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
     letters = {version: told(version)[0] for version in found}
-    able = [version for version in found if version >= (3, 11)]  # older ones cannot run the validator
-    for running in {min(able), max(able)}:
-        ours = dict(zip(VERSIONS, told(running, str(ROOT)), strict=True))
-        assert {version: ours[version] for version in found} == letters
+    for running in found:
+        if running >= (3, 11):  # older ones cannot run the validator
+            ours = dict(zip(VERSIONS, told(running, str(ROOT)), strict=True))
+            assert {version: ours[version] for version in found} == letters
