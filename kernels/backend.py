@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels import launching
+from kernels import launching, native
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(("cuda", "cpu") if launching.
 # op -> device type -> backends, quickest first.
 BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "rms_norm": {"cpu": ("aten",), "cuda": ("aten",)},
-    "int8_linear": {"cpu": ("onednn", "aten", "stream"), "cuda": ("stream",)},
+    "int8_linear": {"cpu": ("vnni", "onednn", "aten", "stream"), "cuda": ("stream",)},
     "int4_linear": {"cpu": ("aten", "stream"), "cuda": ("stream",)},
     "expert_linear": {"cpu": ("loop", "grouped"), "cuda": ("grouped", "loop")},
     "layers": {"cuda": ("gluon",)},
@@ -139,6 +139,7 @@ def _seconds_of_int8(name: str) -> float:
 
 # When a backend can run on this machine. No entry: always.
 AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {
+    ("int8_linear", "vnni"): lambda: native.lanes() > 0,
     ("int8_linear", "onednn"): lambda: onednn_int8_is_exact() and onednn_int8_is_quick(),
     **{(op, "triton"): launching.runs for op in BLOCK_OPS},
     **{(op, "gluon"): launching.has_matrix_units for op in (*PRODUCTS, "layers")},

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("assistant", "model", "validators", "kernels")
 MAY_IMPORT = {
-    "kernels": {"torch", "triton"},
+    "kernels": {"torch", "triton", "llvmlite"},
     "validators": set(),
     "model": {"kernels", "torch", "numpy", "gguf", "safetensors", "tokenizers", "msgspec"},
 }

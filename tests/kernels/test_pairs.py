@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 import kernels
-from kernels import backend
+from kernels import backend, int8_linear_vnni, native, vnni
 
 # fp32 arithmetic; or inputs rounded to bfloat16, 2^-9 each; or to twice eight bits of their row's maximum.
 BOUNDS = {
     ("rms_norm", "aten"): 1e-6,
+    ("int8_linear", "vnni"): 5e-5,
     ("int8_linear", "onednn"): 5e-5,
     ("int8_linear", "aten"): 4e-3,
     ("int8_linear", "stream"): 4e-3,
@@ -104,7 +105,7 @@ def test_a_row_does_not_depend_on_its_neighbours(name: str, rows: int) -> None:
     with backend.use(name):
         together = run("int8_linear", x)
         alone = torch.cat([run("int8_linear", row.unsqueeze(0)) for row in x])
-    bound = 0 if name == "onednn" else BOUNDS["int8_linear", name]
+    bound = 0 if name in ("vnni", "onednn") else BOUNDS["int8_linear", name]
     assert error(together, alone) <= bound
 
 
@@ -127,6 +128,30 @@ def test_rows_of_zeros_and_of_huge_numbers(name: str) -> None:
         y = kernels.int8_linear(x, kernels.pack_int8(torch.ones(16, 64, dtype=torch.int8), torch.ones(16)))
     assert (y[0] == 0).all() and (y[2] == 0).all()
     assert torch.allclose(y[1], torch.tensor(64e30), rtol=1e-2)
+
+
+@pytest.mark.skipif(native.lanes() != 16, reason="vectors of 512 bits run those of 256")
+@pytest.mark.parametrize("rows", (1, 2, 3, 4, 7, 40))
+def test_half_a_vector_gives_the_same(rows: int) -> None:
+    x = inputs(rows, 96)
+    codes = torch.randint(-127, 128, (80, 96), generator=torch.Generator().manual_seed(7), dtype=torch.int8)
+    wide, narrow = (
+        int8_linear_vnni.linear(x, vnni.pack(codes, torch.ones(80), lanes), None, lanes) for lanes in (16, 8)
+    )
+    assert torch.equal(wide, narrow)
+
+
+@pytest.mark.skipif(not native.lanes(), reason="no such instructions here")
+@pytest.mark.parametrize("threads", (1, 3))
+def test_threads_do_not_change_a_bit(threads: int) -> None:
+    x = inputs(5, 96)
+    with backend.use("vnni"):
+        expected, before = run("int8_linear", x, 208), torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            assert torch.equal(run("int8_linear", x, 208), expected)
+        finally:
+            torch.set_num_threads(before)
 
 
 def test_a_backend_that_is_not_there_is_an_error() -> None:

@@ -1,0 +1,69 @@
+"""Eight-bit weights by VNNI, inputs in twice eight bits: exact sums, at the speed that memory gives weights."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import native, vnni
+from kernels.native import Code, Parallel
+from kernels.vnni import Data
+
+_FIELDS = ("x", "y", "codes", "steps", "weight", "firsts", "scales", "base", "rows", "columns", "features")
+
+
+def pack(codes: Tensor, scales: Tensor) -> Data:
+    return vnni.pack(codes, scales, native.lanes())
+
+
+def int8_linear(x: Tensor, data: Data, bias: Tensor | None) -> Tensor:
+    return linear(x, data, bias, native.lanes())
+
+
+def linear(x: Tensor, data: Data, bias: Tensor | None, lanes: int) -> Tensor:
+    """The same for weights that were packed for so many lanes."""
+    rows = x.reshape(-1, x.shape[-1]).float().contiguous()
+    count, features, columns = len(rows), len(data.scales), data.columns
+    if columns != rows.shape[1]:
+        rows = F.pad(rows, (0, columns - rows.shape[1]))
+    base = data.zeros if bias is None else F.pad(bias.float(), (0, features - data.rows)).contiguous()
+    y = torch.empty(count, features)
+    codes = torch.empty(vnni.room(count, columns), dtype=torch.uint8)
+    task = (ctypes.c_int64 * len(_FIELDS))(
+        rows.data_ptr(),
+        y.data_ptr(),
+        codes.data_ptr(),
+        codes.data_ptr() + 2 * count * columns,
+        data.codes.data_ptr(),
+        data.firsts.data_ptr(),
+        data.scales.data_ptr(),
+        base.data_ptr(),
+        count,
+        columns,
+        features,
+    )
+    _function(lanes)(task)
+    found = y if features == data.rows else y[:, : data.rows]
+    return found.reshape(*x.shape[:-1], data.rows)
+
+
+@cache
+def _function(lanes: int) -> Parallel:
+    code = Code(lanes)
+    vnni.add_rounding(code)
+    vnni.add_products(code)
+    w = code.function("int8_linear", vnni.types(code, "p"))
+    (task,) = w.arguments
+    x, y, codes, steps, weight, firsts, scales, base = (w.field(task, _FIELDS, name) for name in _FIELDS[:8])
+    rows, columns, features = (w.field(task, _FIELDS, name, w.i64) for name in _FIELDS[8:])
+    product = vnni.Product(codes, steps, weight, firsts, scales, base, w.number(0), rows, columns, features)
+    threads = vnni.threads(w)
+    vnni.round_rows(w, x, columns, product, threads)
+    vnni.meet(w)
+    vnni.multiply(w, product, y, vnni.share(w, w.to.udiv(features, w.number(2 * lanes)), threads))
+    w.end()
+    return code.parallel("int8_linear")
