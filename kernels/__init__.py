@@ -30,6 +30,7 @@ from kernels.block import (
 )
 from kernels.experts import experts_add, experts_swiglu, route
 from kernels.latent import absorb, attend_latent, merge_latent
+from kernels.layer import layer, layer_problem, pack_layer
 
 __all__ = [
     "Packed",
@@ -45,6 +46,8 @@ __all__ = [
     "int8_linear",
     "join",
     "keep",
+    "layer",
+    "layer_problem",
     "layers",
     "linear_add",
     "mask_logits",
@@ -54,6 +57,7 @@ __all__ = [
     "norm_swiglu",
     "pack_int4",
     "pack_int8",
+    "pack_layer",
     "rms_norm",
     "route",
     "settle",

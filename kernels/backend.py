@@ -63,6 +63,7 @@ BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "int8_linear": {"cpu": ("vnni", "onednn", "aten", "stream"), "cuda": ("stream",)},
     "int4_linear": {"cpu": ("aten", "stream"), "cuda": ("stream",)},
     "expert_linear": {"cpu": ("loop", "grouped"), "cuda": ("grouped", "loop")},
+    "layer": {"cpu": ("vnni",)},
     "layers": {"cuda": ("gluon",)},
     **dict.fromkeys(BLOCK_OPS, ON_GPU),
     **{op: {device: ("gluon", *names) for device, names in ON_GPU.items()} for op in PRODUCTS},
@@ -139,7 +140,7 @@ def _seconds_of_int8(name: str) -> float:
 
 # When a backend can run on this machine. No entry: always.
 AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {
-    ("int8_linear", "vnni"): lambda: native.lanes() > 0,
+    **{(op, "vnni"): lambda: native.lanes() > 0 for op in ("int8_linear", "layer")},
     ("int8_linear", "onednn"): lambda: onednn_int8_is_exact() and onednn_int8_is_quick(),
     **{(op, "triton"): launching.runs for op in BLOCK_OPS},
     **{(op, "gluon"): launching.has_matrix_units for op in (*PRODUCTS, "layers")},

@@ -165,6 +165,24 @@ class Writer:
         place = self.at(task, fields.index(name), self.i64)
         return self.to.load(place, typ=kind or self.pointer, align=8)
 
+    def widened(self, base: Value, offset: int) -> Value:
+        """Neighbours in bfloat16, as floats."""
+        bits = self.to.zext(self.load(base, offset, self.halves), self.ints)
+        return self.to.bitcast(self.to.shl(bits, self.each(16)), self.floats)
+
+    def narrowed(self, floats: Value) -> Value:
+        """Floats as bfloat16, a tie to the even one: for what is not NaN."""
+        bits = self.to.bitcast(floats, self.ints)
+        odd = self.to.and_(self.to.lshr(bits, self.each(16)), self.each(1))
+        return self.to.trunc(
+            self.to.lshr(self.to.add(bits, self.to.add(odd, self.each(0x7FFF))), self.each(16)), self.halves
+        )
+
+    def rounded(self, floats: Value) -> Value:
+        """Floats that are whole numbers, as integers; NaN as 0."""
+        lanes = self.code.lanes
+        return self.call(f"llvm.fptosi.sat.v{lanes}i32.v{lanes}f32", floats, returns=self.ints)
+
     def call(self, name: str, *arguments: Value, returns: Any = None) -> Value:
         """A function of this module or of the world outside."""
         found = self.code.module.globals.get(name)

@@ -9,6 +9,7 @@ Letters: R rows, T rows of a tile, N features out, K features in, L lanes. A pai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -62,19 +63,25 @@ def room(rows: int, columns: int) -> int:
     return 2 * rows * columns + 4 * rows
 
 
-class Product(NamedTuple):
-    """What `multiply` reads, as values of the function that calls it."""
+class Rounded(NamedTuple):
+    """Rows in bytes, as values of the function that makes and reads them."""
 
-    codes: Value  # rounded rows
+    codes: Value
     steps: Value  # fp32 [R]
-    weight: Value
+    rows: Value  # R
+    columns: Value  # K
+
+
+class Weight(NamedTuple):
+    """A weight, and what its product is added to, as values of the function that reads them."""
+
+    codes: Value
     firsts: Value
     scales: Value
-    base: Value  # fp32: what the product is added to, [N] for all rows or [R, N]
-    base_stride: Value  # 0 or N
-    rows: Value
-    columns: Value  # K
+    base: Value  # fp32: [N] for all rows, or [R, N]
+    stride: Value  # 0, or N
     features: Value  # N
+    columns: Value  # K
 
 
 def add_rounding(code: Code) -> None:
@@ -100,8 +107,7 @@ def add_rounding(code: Code) -> None:
         second = w.math("roundeven", w.to.fmul(w.to.fsub(scaled, first), w.each(float(FINER))))
         place = w.to.mul(w.to.lshr(i, w.number(2)), between)
         for offset, floats in ((0, first), (1, second)):
-            ints = w.call(f"llvm.fptosi.sat.v{code.lanes}i32.v{code.lanes}f32", floats, returns=w.ints)
-            fours = w.fours(w.to.trunc(w.to.add(ints, w.each(ZERO)), w.bytes))
+            fours = w.fours(w.to.trunc(w.to.add(w.rounded(floats), w.each(ZERO)), w.bytes))
             for j, four in enumerate(fours):
                 w.store(four, w.at(codes, w.to.add(place, w.to.mul(between, w.number(j))), w.i8), offset)
 
@@ -148,58 +154,55 @@ def _add_product(code: Code, rows: int) -> None:
     w.end()
 
 
-def round_rows(w: Writer, x: Value, stride: Value, product: Product, only: tuple[Value, Value]) -> None:
-    """Rows of x, `stride` numbers apart, into `product.codes`: every `only[1]`th from `only[0]` on."""
-    who, count = only
+def round_rows(w: Writer, rounded: Rounded, begin: Callable[[Value], Value], threads: tuple[Value, Value]) -> None:
+    """Every `threads[1]`th row from `threads[0]` on, in bytes; `begin` says where the numbers of a row are."""
+    who, count = threads
 
     def body(row: Value, _: list[Value]) -> None:
-        place, between = _in_tile(w, product, row)
-        w.call(
-            "round_row",
-            w.at(x, w.to.mul(row, stride), w.f32),
-            product.columns,
-            between,
-            place,
-            w.at(product.steps, row, w.f32),
-        )
+        place, between = _in_tile(w, rounded, row)
+        w.call("round_row", begin(row), rounded.columns, between, place, w.at(rounded.steps, row, w.f32))
 
-    w.fold(who, product.rows, count, [], body)
+    w.fold(who, rounded.rows, count, [], body)
 
 
-def _in_tile(w: Writer, product: Product, row: Value) -> tuple[Value, Value]:
+def _in_tile(w: Writer, rounded: Rounded, row: Value) -> tuple[Value, Value]:
     """Where the bytes of a row begin, and how far one eight of them is from the next."""
     tile = w.number(TILE[w.code.lanes])
     first = w.to.mul(w.to.udiv(row, tile), tile)
-    begin = w.at(product.codes, w.to.mul(first, w.to.shl(product.columns, w.number(1))), w.i8)
-    return w.at(begin, w.to.sub(row, first), w.i64), w.to.shl(_height(w, product, first), w.number(3))
+    begin = _tile_at(w, rounded, first)
+    return w.at(begin, w.to.sub(row, first), w.i64), w.to.shl(_height(w, rounded, first), w.number(3))
 
 
-def _height(w: Writer, product: Product, first: Value) -> Value:
+def _tile_at(w: Writer, rounded: Rounded, first: Value) -> Value:
+    return w.at(rounded.codes, w.to.mul(first, w.to.shl(rounded.columns, w.number(1))), w.i8)
+
+
+def _height(w: Writer, rounded: Rounded, first: Value) -> Value:
     """Rows of the tile that begins with row `first`."""
     tile = w.number(TILE[w.code.lanes])
-    left = w.to.sub(product.rows, first)
+    left = w.to.sub(rounded.rows, first)
     return w.to.select(w.to.icmp_signed("<", left, tile), left, tile)
 
 
-def multiply(w: Writer, product: Product, y: Value, pairs: tuple[Value, Value]) -> None:
+def multiply(w: Writer, rounded: Rounded, weight: Weight, y: Value, pairs: tuple[Value, Value]) -> None:
     """y fp32 [R, N], in the columns of the pairs from `pairs[0]` to `pairs[1]`."""
     lanes, tile = w.code.lanes, TILE[w.code.lanes]
 
     def pair(p: Value, _: list[Value]) -> None:
         column = w.to.mul(p, w.number(lanes))
-        weight = w.at(product.weight, w.to.mul(w.to.mul(column, w.number(2)), product.columns), w.i8)
-        firsts, scales, base = (w.at(part, column, w.i32) for part in (product.firsts, product.scales, product.base))
+        codes = w.at(weight.codes, w.to.mul(w.to.shl(column, w.number(1)), weight.columns), w.i8)
+        firsts, scales, base = (w.at(part, column, w.i32) for part in (weight.firsts, weight.scales, weight.base))
 
         def rows(first: Value, _: list[Value]) -> None:
-            codes = w.at(product.codes, w.to.mul(first, w.to.shl(product.columns, w.number(1))), w.i8)
-            steps = w.at(product.steps, first, w.f32)
-            under = w.at(base, w.to.mul(first, product.base_stride), w.f32)
-            to = w.at(y, w.to.add(w.to.mul(first, product.features), column), w.f32)
-            arguments = (codes, steps, product.columns, weight, firsts, scales, under, product.base_stride, to)
-            height = _height(w, product, first)
-            w.choose(height, range(1, tile + 1), lambda rows: w.call(f"product_{rows}", *arguments, product.features))
+            steps = w.at(rounded.steps, first, w.f32)
+            under = w.at(base, w.to.mul(first, weight.stride), w.f32)
+            to = w.at(y, w.to.add(w.to.mul(first, weight.features), column), w.f32)
+            x = (_tile_at(w, rounded, first), steps, rounded.columns)
+            rest = (codes, firsts, scales, under, weight.stride, to, weight.features)
+            height = _height(w, rounded, first)
+            w.choose(height, range(1, tile + 1), lambda rows: w.call(f"product_{rows}", *x, *rest))
 
-        w.fold(0, product.rows, tile, [], rows)
+        w.fold(0, rounded.rows, tile, [], rows)
 
     w.fold(*pairs, 1, [], pair)
 

@@ -83,23 +83,23 @@ class Adapted(nn.Module):
 
 
 class Adapted8(nn.Module):
-    """The same on a CPU, with the pair in eight bits, as its file has it; the correction is computed in bfloat16."""
+    """The same on a CPU, with the pair in eight bits, as its file has it."""
 
     def __init__(self, base: nn.Module, down: Tensor, up: Tensor, switch: Switch) -> None:
         super().__init__()
         self.base = base
         self.switch = switch
         (inner, a), (outer, b) = to_int8(down), to_int8(up.T)
-        # Both factors of a rank go with its row of `down`. The matrices are too narrow for the quickest of large ones.
-        self._down = kernels.pack_int8(inner, a * b, "aten")
-        self._up = kernels.pack_int8(outer.T.contiguous(), torch.ones(len(up)), "aten")
+        # Both factors of a rank go with its row of `down`.
+        self.down = kernels.pack_int8(inner, a * b)
+        self.up = kernels.pack_int8(outer.T.contiguous(), torch.ones(len(up)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> fp32 [..., N]"""
         y: Tensor = self.base(x)
         if not self.switch.on:
             return y
-        return y.add_(kernels.int8_linear(kernels.int8_linear(x, self._down), self._up))
+        return y.add_(kernels.int8_linear(kernels.int8_linear(x, self.down), self.up))
 
 
 def layers(decoder: Decoder) -> dict[str, nn.Module]:

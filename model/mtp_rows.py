@@ -15,6 +15,7 @@ from model.feed_forward.moe import ExpertLinear
 from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
+from model.one_call import in_one_call
 from model.quantised import Int8, Int8Linear, to_int8, to_int8_by_slices
 
 SLICE = 512  # rows rounded at once
@@ -44,6 +45,8 @@ class MTPRows:
             self.head = Int8Linear(Int8(*(part.to(decoder.device) for part in whole)), None)
             for module in self.modules:
                 _shrink(module)
+                if decoder.device.type == "cpu" and decoder.rows == torch.bfloat16:
+                    in_one_call(module)
         self.depth = len(self.modules)
 
     def beside(self) -> MTPRows:
