@@ -60,8 +60,16 @@ class Text(NamedTuple):
 
 
 def layer_problem(layer: Layer) -> str | None:
-    """Why no backend on a CPU has this layer in one call, in a few words; None if one has."""
-    found: str | None = backend.implementation(OP, "cpu").problem(layer)
+    """Why this layer is not for one call here, in a few words; None if it is.
+
+    The reference is no reason to leave the ops, unless it is asked for by name.
+    """
+    if backend.backends(OP, "cpu") == [backend.REFERENCE]:
+        return "there is no backend for this processor"
+    try:
+        found: str | None = backend.implementation(OP, "cpu").problem(layer)
+    except backend.BackendError as error:  # one was asked for that other ops have
+        return str(error)
     return found
 
 

@@ -137,6 +137,7 @@ def test_what_does_not_fit_is_said() -> None:
     assert "biases" in str(kernels.layer_problem(biased))
     with backend.use("aten"):
         other = made.layer._replace(out=made._product(64, 64, 0, False))
+        assert "no backend 'aten'" in str(kernels.layer_problem(other))
     assert "another backend" in str(kernels.layer_problem(other))
     packed, texts = kernels.pack_layer(made.layer), made.texts([(4, 2)])
     with pytest.raises(ValueError, match="expected \\[2, 64\\]"):
