@@ -39,8 +39,7 @@ APART = 256 << 20
 def command(threads: int | None, rounds: int) -> None:
     """Microseconds, gigabytes of weights and billions of products per second, op by op. Ends in one line of JSON.
 
-    Few rows take as long as reading the weight, many as long as multiplying. The tenth of `products` that a row of
-    sixteen bits takes of a pass is counted once, though it is multiplied in two halves.
+    Few rows take as long as reading the weight, many as long as multiplying.
     """
     import torch
 
