@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from concurrent.futures import Future
 from functools import cache
 
 import torch
@@ -17,6 +18,7 @@ _FIELDS = ("x", "y", "codes", "steps", "weight", "firsts", "scales", "base", "ro
 
 
 def pack(codes: Tensor, scales: Tensor) -> Data:
+    _function(native.lanes())
     return vnni.pack(codes, scales, native.lanes())
 
 
@@ -46,13 +48,17 @@ def linear(x: Tensor, data: Data, bias: Tensor | None, lanes: int) -> Tensor:
         columns,
         features,
     )
-    _function(lanes)(task)
+    _function(lanes).result()(task)
     found = y if features == data.rows else y[:, : data.rows]
     return found.reshape(*x.shape[:-1], data.rows)
 
 
 @cache
-def _function(lanes: int) -> Parallel:
+def _function(lanes: int) -> Future[Parallel]:
+    return native.soon(lambda: _code(lanes))
+
+
+def _code(lanes: int) -> Parallel:
     code = Code(lanes)
     vnni.add_rounding(code)
     vnni.add_products(code)

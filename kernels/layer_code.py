@@ -24,6 +24,8 @@ PRODUCT = (*_WEIGHT, *(f"down_{name}" for name in _WEIGHT), *(f"up_{name}" for n
 TEXT = ("keys", "values", "position", "stride")
 """Of a row: its text's cache, its position, and how far a group's rows are from the next one's."""
 
+AT_ONCE = 4
+"""Heads of a group that look at a key together."""
 FAR_BELOW = -1e30
 """A score that counts nothing beside any other."""
 
@@ -36,7 +38,8 @@ def layer_code(lanes: int, width: int) -> Parallel:
     _add_norm(code)
     _add_swiglu(code)
     _add_turn(code, width)
-    _add_attend(code, width)
+    for heads in range(1, AT_ONCE + 1):
+        _add_attend(code, width, heads)
     _add_layer(code, width)
     return code.parallel("layer")
 
@@ -107,50 +110,86 @@ def _add_turn(code: Code, width: int) -> None:
     w.end()
 
 
-def _add_attend(code: Code, width: int) -> None:
-    """`attend(query, keys, values, S, scores, y)`: one head of one row over S positions.
+def _add_attend(code: Code, width: int, heads: int) -> None:
+    """`attend_N(queries, keys, values, S, scores, between, y)`: N heads of a group, of one row, over S positions.
 
-    The query is scaled; `scores` has room for S filled up to whole vectors. A key is read once, then a value.
+    Queries are scaled. `scores` has room for S filled up to whole vectors, `between` numbers for each head. A key is
+    read once for all N heads, and then a value.
     """
     lanes, parts = code.lanes, range(0, width, code.lanes)
-    w = code.function("attend", vnni.types(code, "pppipp"))
-    query, keys, values, seen, scores, y = w.arguments
-    queries = [w.load(query, part, w.floats) for part in parts]
+    each = range(heads)
+    w = code.function(f"attend_{heads}", vnni.types(code, "pppipip"))
+    query, keys, values, seen, all_scores, between, y = w.arguments
+    scores = [w.at(all_scores, w.to.mul(between, w.number(head)), w.f32) for head in each]
+    # They do not all fit the registers: what does not is read from where it was.
+    queries = [[w.load(query, head * width + part, w.floats) for part in parts] for head in each]
+
+    def products(i: Value) -> list[Value]:
+        """Of the key at `i` with each head's query: vectors whose sums are the scores."""
+        key = w.at(keys, w.to.mul(i, w.number(width)), w.i16)
+        read = [w.widened(key, part) for part in parts]
+        found = []
+        for own in queries:
+            total = w.to.fmul(own[0], read[0])
+            for number, other in zip(own[1:], read[1:], strict=True):
+                total = w.math("fma", number, other, total)
+            found.append(total)
+        return found
 
     def score(i: Value, most: list[Value]) -> list[Value]:
-        key = w.at(keys, w.to.mul(i, w.number(width)), w.i16)
-        total = w.each(0.0)
-        for part, own in zip(parts, queries, strict=True):
-            total = w.math("fma", own, w.widened(key, part), total)
-        found = w.total(total)
-        w.store(found, scores, i)
-        return [w.math("maximum", most[0], found)]
+        rows = [products(w.to.add(i, w.number(lane))) for lane in range(lanes)]
+        found = [w.totals(row[head] for row in rows) for head in each]
+        for head in each:
+            w.store(found[head], scores[head], i)
+        return [w.math("maximum", before, new) for before, new in zip(most, found, strict=True)]
 
-    (most,) = w.fold(0, seen, 1, [w.real(FAR_BELOW)], score)
-    filled = w.to.mul(w.to.sdiv(w.to.add(seen, w.number(lanes - 1)), w.number(lanes)), w.number(lanes))
+    whole = w.to.and_(seen, w.number(-lanes))
+    most = w.fold(0, whole, lanes, [w.each(FAR_BELOW) for _ in each], score)
+    filled = w.to.and_(w.to.add(seen, w.number(lanes - 1)), w.number(-lanes))
 
-    def fill(i: Value, _: list[Value]) -> None:
-        w.store(w.real(FAR_BELOW), scores, i)
+    def fill() -> None:
+        for place in scores:
+            w.store(w.each(FAR_BELOW), place, whole)
 
-    w.fold(seen, filled, 1, [], fill)
-    mosts = w.spread(most)
+    w.when(w.to.icmp_signed("<", whole, filled), fill)
 
-    def weigh(i: Value, total: list[Value]) -> list[Value]:
-        weights = exponential(w, w.to.fsub(w.load(scores, i, w.floats), mosts))
-        w.store(weights, scores, i)
-        return [w.to.fadd(total[0], weights)]
+    def last(i: Value, _: list[Value]) -> None:
+        for place, vector in zip(scores, products(i), strict=True):
+            w.store(w.total(vector), place, i)
 
-    (total,) = w.fold(0, filled, lanes, [w.each(0.0)], weigh)
+    w.fold(whole, seen, 1, [], last)
+
+    def rest(i: Value, most: list[Value]) -> list[Value]:
+        return [w.math("maximum", own, w.load(place, i, w.floats)) for own, place in zip(most, scores, strict=True)]
+
+    most = w.fold(whole, filled, lanes, most, rest)
+    mosts = [w.spread(w.largest(own)) for own in most]
+
+    def weigh(i: Value, totals: list[Value]) -> list[Value]:
+        found = []
+        for total, place, own in zip(totals, scores, mosts, strict=True):
+            weights = exponential(w, w.to.fsub(w.load(place, i, w.floats), own))
+            w.store(weights, place, i)
+            found.append(w.to.fadd(total, weights))
+        return found
+
+    totals = w.fold(0, filled, lanes, [w.each(0.0) for _ in each], weigh)
 
     def add(i: Value, sums: list[Value]) -> list[Value]:
         value = w.at(values, w.to.mul(i, w.number(width)), w.i16)
-        weight = w.spread(w.load(scores, i, w.f32))
-        return [w.math("fma", weight, w.widened(value, part), own) for part, own in zip(parts, sums, strict=True)]
+        read = [w.widened(value, part) for part in parts]
+        found = []
+        for head, place in enumerate(scores):
+            weight = w.spread(w.load(place, i, w.f32))
+            own = sums[head * len(parts) : (head + 1) * len(parts)]
+            found += [w.math("fma", weight, number, total) for number, total in zip(read, own, strict=True)]
+        return found
 
-    sums = w.fold(0, seen, 1, [w.each(0.0) for _ in parts], add)
-    share = w.spread(w.to.fdiv(w.real(1.0), w.total(total)))
-    for part, own in zip(parts, sums, strict=True):
-        w.store(w.to.fmul(own, share), y, part)
+    sums = w.fold(0, seen, 1, [w.each(0.0) for _ in each for _ in parts], add)
+    for head, total in enumerate(totals):
+        share = w.spread(w.to.fdiv(w.real(1.0), w.total(total)))
+        for number, part in enumerate(parts):
+            w.store(w.to.fmul(sums[head * len(parts) + number], share), y, head * width + part)
     w.end()
 
 
@@ -263,19 +302,27 @@ def _add_layer(code: Code, width: int) -> None:
     s.multiply(s.normed("attention_gain"), "qkv", task["qkv"])
     s.turns(w.to.mul(s.rows, s.all_heads), lambda unit: _placed(s, unit, queries))
 
+    together = w.number(AT_ONCE)
+    own = w.to.udiv(heads, groups)  # of a group
+    turns = w.to.udiv(w.to.add(own, w.number(AT_ONCE - 1)), together)
+
     def attend(unit: Value) -> None:
-        row, head = w.to.udiv(unit, heads), w.to.urem(unit, heads)
+        rest, turn = w.to.udiv(unit, turns), w.to.mul(w.to.urem(unit, turns), together)
+        row, group = w.to.udiv(rest, groups), w.to.urem(rest, groups)
+        head = w.to.mul(w.to.add(w.to.mul(group, own), turn), head_width)
         text = w.at(task["texts"], w.to.mul(row, w.number(len(TEXT))), w.i64)
-        group = w.to.udiv(head, w.to.udiv(heads, groups))
         offset = w.to.mul(group, w.field(text, TEXT, "stride", w.i64))
         keys, values = (w.at(w.field(text, TEXT, name), offset, w.i16) for name in ("keys", "values"))
         seen = w.to.add(w.field(text, TEXT, "position", w.i64), w.number(1))
-        scores = w.at(task["scores"], w.to.mul(s.threads[0], task["positions"]), w.f32)
-        query = w.at(s.row("qkv", row, queries), w.to.mul(head, head_width), w.f32)
-        to = w.at(s.row("attended", row, attended), w.to.mul(head, head_width), w.f32)
-        w.call("attend", query, keys, values, seen, scores, to)
+        between = task["positions"]
+        scores = w.at(task["scores"], w.to.mul(w.to.mul(s.threads[0], together), between), w.f32)
+        query, to = w.at(s.row("qkv", row, queries), head, w.f32), w.at(s.row("attended", row, attended), head, w.f32)
+        left = w.to.sub(own, turn)
+        count = w.to.select(w.to.icmp_signed("<", left, together), left, together)
+        asked = (query, keys, values, seen, scores, between, to)
+        w.choose(count, range(1, AT_ONCE + 1), lambda heads: w.call(f"attend_{heads}", *asked))
 
-    s.turns(w.to.mul(s.rows, heads), attend)
+    s.turns(w.to.mul(w.to.mul(s.rows, groups), turns), attend)
     s.multiply(s.rounded(attended, lambda row: s.row("attended", row, attended)), "out", task["x"])
 
     both = w.field(s.layer["gate_up"], PRODUCT, "features", w.i64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from kernels import native, vnni
 from kernels.layer import Layer, Product, Text
-from kernels.layer_code import FIELDS, LAYER, PRODUCT, layer_code
+from kernels.layer_code import AT_ONCE, FIELDS, LAYER, PRODUCT, layer_code
 from kernels.native import Parallel
 from kernels.vnni import COLUMNS, Data
 
@@ -30,7 +31,7 @@ class Prepared(NamedTuple):
     """A layer, and where its parts lie as machine code reads it."""
 
     layer: Layer
-    function: Parallel
+    function: Future[Parallel]
     places: ctypes.Array[ctypes.c_int64]
     kept: tuple[object, ...]
     """What `places` leads to."""
@@ -104,7 +105,7 @@ def layer(x: Tensor, data: Prepared, rotation: tuple[Tensor, Tensor], texts: Seq
         vnni.room(count, max(width, attended, inner // 2)),
         *(4 * count * columns for columns in (width, queries, attended, inner, rank)),
         threads * vnni.room(count, rank),
-        4 * threads * seen,
+        4 * threads * AT_ONCE * seen,
     )
     ends = list(accumulate((-(-size // LINE) * LINE for size in sizes), initial=0))
     scratch = torch.empty(ends[-1], dtype=torch.uint8)
@@ -121,10 +122,10 @@ def layer(x: Tensor, data: Prepared, rotation: tuple[Tensor, Tensor], texts: Seq
         vnni.room(count, rank),
         int(adapted and rank > 0),
     )
-    data.function(task)
+    data.function.result()(task)
     return y
 
 
 @cache
-def _function(lanes: int, width: int) -> Parallel:
-    return layer_code(lanes, width)
+def _function(lanes: int, width: int) -> Future[Parallel]:
+    return native.soon(lambda: layer_code(lanes, width))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +72,14 @@ class Code:
         if self._engine is None:
             self._engine = _compiled(str(self.module))
         return Parallel(self._engine.get_function_address(name), self)
+
+
+def soon(write: Callable[[], Parallel]) -> Future[Parallel]:
+    """What `write` makes, made beside what goes on here: while a model is loaded there is time to compile."""
+    return _compilers.submit(write)
+
+
+_compilers = ThreadPoolExecutor(1, "compiler")
 
 
 class Parallel(NamedTuple):
@@ -196,6 +205,30 @@ class Writer:
         kind = arguments[0].type
         suffix = f"v{self.code.lanes}f32" if kind == self.floats else "f32"
         return self.call(f"llvm.{name}.{suffix}", *arguments, returns=kind)
+
+    def picked(self, first: Value, second: Value, lanes: Sequence[int]) -> Value:
+        """Lanes of two vectors, those of the second counted from L on."""
+        chosen = self._ir.Constant(self._ir.VectorType(self.i32, len(lanes)), list(lanes))
+        return self.to.shuffle_vector(first, second, chosen)
+
+    def totals(self, vectors: Iterator[Value]) -> Value:
+        """The sums of L vectors, each in the lane of its vector's number; they are added up as they come.
+
+        Two vectors that hold the parts of m sums each become one with those of 2m, half as many parts of each.
+        """
+        lanes = self.code.lanes
+        waiting: list[tuple[Value, int]] = []
+        for vector in vectors:
+            held, parts = vector, lanes
+            while waiting and waiting[-1][1] == parts:
+                before, _ = waiting.pop()
+                near = [group + lane for group in range(0, 2 * lanes, parts) for lane in range(parts // 2)]
+                far = [lane + parts // 2 for lane in near]
+                held = self.to.fadd(self.picked(before, held, near), self.picked(before, held, far))
+                parts //= 2
+            waiting.append((held, parts))
+        ((found, _),) = waiting
+        return found
 
     def total(self, vector: Value) -> Value:
         """The sum of the lanes, in pairs of pairs."""

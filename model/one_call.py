@@ -26,6 +26,7 @@ class OneCall(Block):
         self._of: tuple[nn.Module, ...] = ()
         self._packed: kernels.Packed | None = None
         self._switch = Switch()
+        self._layer()  # what it compiles is then there when it is needed
 
     def forward(self, x: Tensor, span: Span, cache: LayerCache | LayerCaches | None) -> Tensor:
         """[B, T, K] -> [B, T, K]"""

@@ -1,4 +1,4 @@
-"""DeepSeek-V2's and V3's part of `config.json`: the latent, the experts, and modules behind the last block."""
+"""DeepSeek-V2's and V3's part of `config.json`: the latent and the experts."""
 
 from __future__ import annotations
 
@@ -49,9 +49,6 @@ def parts(read: Reader, family: str, rope: Rope) -> dict[str, Any]:
             gain=_score_gain(read),
         ),
         "experts": _experts(read, family),
-        "draft_depth": read.integer("num_nextn_predict_layers", 0),
-        # What is trained here may differ from what is published, and says so beside its other sizes.
-        "draft_chain_normed": bool(read.get("small", dict, {}).get("chain_normed", True)),
     }
 
 

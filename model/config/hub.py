@@ -46,6 +46,10 @@ def from_config_json(config: Mapping[str, Any]) -> ModelConfig:
         "feed_forward_bias": read.get("mlp_bias", bool, False),
         "attention": _attention(read),
         "window": read.integer("sliding_window", 4096),
+        # DeepSeek-V3's name for them; what is trained here has them in any family, and may differ from what is
+        # published, which it says beside its other sizes.
+        "draft_depth": read.integer("num_nextn_predict_layers", 0),
+        "draft_chain_normed": bool(read.get("small", dict, {}).get("chain_normed", True)),
         "name": read.get("_name_or_path", str, ""),
     }
     if name in deepseek.ROUTINGS:

@@ -1,4 +1,4 @@
-"""Multi-token modules that come inside a checkpoint, as DeepSeek-V3's do: as layers behind the last.
+"""Multi-token modules that come inside a checkpoint of any family, as DeepSeek-V3's do: as layers behind the last.
 
 Its module reads [norm(embedding) ; norm(state)], where ours reads the state first: the columns of the projection change
 places. Its state is the one behind the norm in front of it, the decoder's final norm for the first module. Embedding

@@ -28,7 +28,7 @@ ROWS = (1, 2, 3, 17, 63, 64, 65, 1000)
 
 
 def cases() -> list[tuple[str, str]]:
-    ops = [op for op in backend.BACKENDS if op not in backend.BLOCK_OPS]
+    ops = [op for op in backend.BACKENDS if op not in (*backend.BLOCK_OPS, "layer")]  # test_layer.py has that one
     return [(op, name) for op in ops for name in backend.backends(op, "cpu")[:-1]]
 
 
