@@ -36,7 +36,7 @@ from tests.tiny import write_tiny_gguf
 from tests.train.test_selection import code, distribution
 
 AS_PUBLISHED = replace(TINY, scoring="sigmoid", normalised=True, scaling=2.5)
-DENSE = replace(TINY, attention="gqa", feed_forward="dense", depth=0)
+DENSE = replace(TINY, attention="gqa", feed_forward="dense")
 SHIPPED = model.load_tokenizer(FOLDER / "viable-small")
 
 
@@ -109,9 +109,11 @@ def test_the_folder_is_what_transformers_reads(shape: Shape, tmp_path: Path) -> 
 
 
 CHAINED = replace(TINY, chain_normed=False)
+ALONE = replace(DENSE, depth=0)
+FOLDERS = {"mla": TINY, "sigmoid": AS_PUBLISHED, "chained": CHAINED, "gqa": DENSE, "gqa-alone": ALONE}
 
 
-@pytest.mark.parametrize("shape", [TINY, AS_PUBLISHED, CHAINED, DENSE], ids=["mla", "sigmoid", "chained", "gqa"])
+@pytest.mark.parametrize("shape", FOLDERS.values(), ids=FOLDERS)
 @pytest.mark.parametrize("four_bits", [True, False])
 def test_the_decoder_of_the_folder_is_the_network(shape: Shape, four_bits: bool, tmp_path: Path) -> None:
     shape = replace(shape, vocabulary=300)
