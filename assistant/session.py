@@ -96,15 +96,16 @@ def open_sessions(settings: Settings, count: int = 0) -> list[Session]:
     """
     found = store.resolve(settings.model, offline=settings.offline)
     try:
-        decoder = model.load(found.path, device=_device(settings.device), dtype=settings.dtype)
-        tokenizer = model.load_tokenizer(found.path)
-        switch = companions.attach_adapter(decoder, found.path, found.sha256 if settings.adapter else None)
-        capacity = min(settings.context, decoder.config.context_length)
-        scorers = scorers_for(decoder, capacity, count or _at_once(settings, decoder), switch)
+        with model.held(found.path):
+            decoder = model.load(found.path, device=_device(settings.device), dtype=settings.dtype)
+            tokenizer = model.load_tokenizer(found.path)
+            switch = companions.attach_adapter(decoder, found.path, found.sha256 if settings.adapter else None)
+            capacity = min(settings.context, decoder.config.context_length)
+            scorers = scorers_for(decoder, capacity, count or _at_once(settings, decoder), switch)
+            drafters = _drafters(settings, found, decoder, [scorer for scorer, _ in scorers], capacity)
     except model.ModelError as error:
         raise ViableError(str(error)) from error
     validator = PythonValidator()
-    drafters = _drafters(settings, found, decoder, [scorer for scorer, _ in scorers], capacity)
     return [
         Session(
             settings,

@@ -28,7 +28,7 @@ UNROLLED = 4
 """Columns, in fours, whose products are written out one after the other."""
 COLUMNS = 4 * UNROLLED
 """K is a multiple of it."""
-SLICE = 4096
+SLICE = 512
 """Features whose codes are summed at a time."""
 
 
@@ -54,7 +54,8 @@ def pack(codes: Tensor, scales: Tensor, lanes: int) -> Data:
         codes, scales = F.pad(codes, (0, -columns % COLUMNS, 0, more)), F.pad(scales, (0, more))
     fours = codes.contiguous().view(torch.int32)
     ordered = fours.view(2, -1, lanes, fours.shape[1]).permute(1, 3, 0, 2).contiguous()
-    firsts = torch.cat([some.sum(1, dtype=torch.int32) for some in codes.split(SLICE)]).mul_(-ZERO)
+    # As floats they are summed by several threads, and exactly: sums of so few bytes are far below 2²⁴.
+    firsts = torch.cat([some.float().sum(1) for some in codes.split(SLICE)]).int().mul_(-ZERO)
     return Data(ordered, firsts, scales.contiguous(), torch.zeros(len(codes)), rows)
 
 

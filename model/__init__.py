@@ -13,6 +13,7 @@ from model.errors import (
     UnsupportedModel,
 )
 from model.loaders import load
+from model.loaders.gguf import held
 from model.loaders.vocabulary import load_tokenizer
 from model.tokenizer import ByteTokenizer, FimTokens, Tokenizer
 
@@ -28,6 +29,7 @@ __all__ = [
     "ModelUsageError",
     "Tokenizer",
     "UnsupportedModel",
+    "held",
     "load",
     "load_tokenizer",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +56,10 @@ AUTO: dict[str, dict[str, str]] = {
 }
 
 
+AT_ONCE = 4
+"""Matrices that are rounded at a time; each is there twice meanwhile."""
+
+
 def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
     """Give a decoder that was built on the meta device its weights, on `device`."""
     if precision.linear != "float":
@@ -77,13 +82,32 @@ def shrink(whole: nn.Module, weights: Mapping[str, Matrix], precision: Precision
     """Put matrices in fewer bits where `whole` has linear layers and experts."""
     # The largest first: while it is put in another order, it is there twice.
     modules = sorted(whole.named_modules(), key=lambda named: -_largest(named[1]))
+    linear = [name for name, module in modules if isinstance(module, Linear)]
+    quantised = _side_by_side(lambda name: _quantised(name, weights, precision, device), linear, device)
+    for name, made in zip(linear, quantised, strict=True):
+        _put(whole, name, made)
     for name, module in modules:
-        if isinstance(module, Linear):
-            _put(whole, name, _quantised(name, weights, precision, device))
-        elif isinstance(module, ExpertLinear):
+        if isinstance(module, ExpertLinear):
             _put(whole, name, _quantised_experts(weights[f"{name}.weight"], module.experts, precision, device))
         elif isinstance(module, MixtureOfExperts) and precision.linear == "int4" and device.type == "cpu":
             _join(name, module, weights)
+
+
+def _side_by_side(make: Callable[[str], nn.Module], names: Sequence[str], device: torch.device) -> Iterator[nn.Module]:
+    """What `make` makes of the names, in their order; on a CPU by a thread each for a few at a time.
+
+    Slices are too short to be shared among threads, and as many operations as a slice takes keep one of them busy.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield from map(make, names)
+        return
+    with ThreadPoolExecutor(min(threads, AT_ONCE), initializer=lambda: torch.set_num_threads(1)) as pool:
+        try:
+            yield from pool.map(make, names)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # of threads to come, too
 
 
 def _largest(module: nn.Module) -> int:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import mmap
 import struct
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,30 @@ class Entry:
         return self.shape[0] if len(self.shape) > 1 else 1
 
 
+_opened: weakref.WeakValueDictionary[tuple[Path, int, int], GGUF] = weakref.WeakValueDictionary()
+
+
+def opened(path: Path) -> GGUF:
+    """The file, as it was read before if somebody still has it and it has not changed."""
+    try:
+        now = path.stat()
+    except OSError:
+        return GGUF(path)  # which says what is wrong with it
+    key = (path.absolute(), now.st_mtime_ns, now.st_size)
+    found = _opened.get(key)
+    if found is None:
+        found = _opened[key] = GGUF(path)
+    return found
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Inside the block a GGUF file is read once, whoever opens it."""
+    kept = opened(path) if path.is_file() else None
+    yield
+    del kept
+
+
 class GGUF:
     """An open file: `metadata`, `tensors`, and the numbers of any range of rows."""
 
@@ -58,6 +85,7 @@ class GGUF:
         try:
             self._file = path.open("rb", buffering=0)
             weakref.finalize(self, self._file.close)
+            self._reading = threading.Lock()  # a file has one place at a time
             # A private, writable map: torch asks for writable memory, and nothing here ever writes.
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError:
@@ -82,8 +110,10 @@ class GGUF:
         entry = self.tensors[name]
         size = entry.size // entry.rows
         buffer = bytearray(size * (stop - start))
-        self._file.seek(entry.start + size * start)
-        if self._file.readinto(buffer) != len(buffer):  # cut off since it was opened
+        with self._reading:
+            self._file.seek(entry.start + size * start)
+            read = self._file.readinto(buffer)
+        if read != len(buffer):  # cut off since it was opened
             raise BadModelFile(f"{self.path.name}: tensor {printable(name)} cannot be read to its end")
         return entry.kind.numbers(torch.frombuffer(buffer, dtype=torch.uint8).view(stop - start, size))
 

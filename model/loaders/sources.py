@@ -13,7 +13,7 @@ from torch import Tensor
 from model.config import Biases, ModelConfig, from_config_json, from_gguf
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
 from model.loaders import ggml, names, storage
-from model.loaders.gguf import GGUF
+from model.loaders.gguf import opened
 
 Precision = Literal["float32", "bfloat16", "quantised", "codes"]
 
@@ -55,7 +55,7 @@ class GGUFSource:
     """A GGUF file. `file.metadata` also holds the tokenizer."""
 
     def __init__(self, path: Path) -> None:
-        self.file = GGUF(path)
+        self.file = opened(path)
         tensors = self.file.tensors
         if "token_embd.weight" not in tensors:
             raise BadModelFile(f"{path.name} has no token_embd.weight: not a language model?")

@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
 
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
-from model.loaders.gguf import GGUF
+from model.loaders.gguf import opened
 from model.tokenizer import Tokenizer, end_tokens, fim_tokens
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -41,7 +41,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     if not path.exists():
         raise ModelNotFound(f"no such file or folder: {path}")
-    return _from_folder(path) if path.is_dir() else from_gguf(GGUF(path).metadata)
+    return _from_folder(path) if path.is_dir() else from_gguf(opened(path).metadata)
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
