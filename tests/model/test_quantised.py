@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import model
+from model.loaders.gguf import GGUF
 from model.quantised import GROUP, Int8Linear, StoredEmbedding, to_int4, to_int8
 from tests.tiny import Shape, write_tiny_gguf, write_tiny_safetensors
 
@@ -110,3 +111,31 @@ def test_a_matrix_that_is_kept_twice_is_the_heads(tmp_path: Path, noise: float, 
     assert torch.equal(model.load(folder, dtype="int8").embedding(IDS), expected)
     parameters = model.load(folder, dtype="float32").named_parameters()
     assert ("projection.weight" in dict(parameters)) is not one
+
+
+def test_several_threads_make_what_one_makes(tmp_path: Path) -> None:
+    path = write_tiny_safetensors(tmp_path, Shape(layers=4))
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            found.append(model.load(path, dtype="int8")(IDS))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def test_a_file_is_read_once_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_gguf(tmp_path)
+    read = []
+    header = GGUF._read_header
+    monkeypatch.setattr(GGUF, "_read_header", lambda file: read.append(file.path) or header(file))
+    with model.held(path):
+        model.load(path)
+        model.load_tokenizer(path)
+    assert len(read) == 1
+    with model.held(path):
+        write_tiny_gguf(tmp_path, Shape(layers=3))  # another file in its place
+        assert model.load(path).config.layers == 3
+    assert len(read) == 3
