@@ -18,8 +18,9 @@ S = TypeVar("S", bound=Hashable)
 Room = Callable[[int, str], bool]
 """Is there room in the budget for so many tokens and this text?"""
 
-BACK = 8
-"""Tokens that are given up at most so that a closing fits the budget."""
+BACK = 32
+"""Tokens that are given up at most so that a closing fits the budget. Of 1,800 gaps of held-out files 42 needed more
+than 8, and none more than 16."""
 
 NATURAL = re.compile(r"""[\])}'":\s]*(pass)?\s*""")
 """A closing that only ends what was begun: nothing in it is made up.
@@ -95,13 +96,17 @@ class Ending:
         # What would have been seen first, had the text come character by character.
         return min(ends, key=lambda end: end.shown, default=None)
 
-    def settled(self, end: End | None, room: Room) -> Kept:
-        """What is kept of the text: nothing where nothing parses."""
+    def settled(self, end: End | None, room: Room, ran_on: bool = False) -> Kept:
+        """What is kept of the text: nothing where nothing parses.
+
+        ran_on: the text goes on until the budget ends, by a model that was not taught where to end.
+        """
         for fits in self._demands():
             tried = set[str]()
-            for kept in self._candidates(end, room):
+            for kept in self._candidates(end, room, ran_on):
                 candidate = kept.text + kept.closing
-                if candidate.strip() and candidate not in tried:
+                # Blanks are worth something where the file does not parse without them.
+                if candidate not in tried and (candidate.strip() or (candidate and not fits(""))):
                     if fits(candidate):
                         return kept
                     tried.add(candidate)
@@ -174,10 +179,14 @@ class Ending:
             and self._validator.unit_end(verdict.state, self._unit)
         )
 
-    def _candidates(self, end: End | None, room: Room) -> Iterator[Kept]:
+    def _candidates(self, end: End | None, room: Room, ran_on: bool) -> Iterator[Kept]:
         """What may be kept, the most wanted first."""
         suffix = self._gap.suffix
         text = self.text
+        if ran_on and suffix.startswith("\n") and self._gap.prefix.rpartition("\n")[2].strip():
+            # It went on behind the line that it was asked to end. Without the adapter, of 600 ends of lines of held-out
+            # files 93 were what stood there; 167 are where the line is the answer of a model that ran on.
+            yield Kept(text.partition("\n")[0], "")
         if end and self._unit and end.reason == "unit":
             yield from (Kept(each, "") for each in gaps.unit_texts(text[: end.at], self._unit, suffix, self._over))
             text = text[: end.at - 1]

@@ -272,7 +272,10 @@ class Session:
             if not (end or step.stop):
                 yield Chunk("".join(new), step)
                 continue
-            kept = ending.settled(end, lambda n, more: n + len(self._tokenizer.encode(more)) <= settings.max_tokens)
+            ran_on = prompt.gap and step.stop == "length" and not self._adapter.adapts
+            kept = ending.settled(
+                end, lambda n, more: n + len(self._tokenizer.encode(more)) <= settings.max_tokens, ran_on
+            )
             text = kept.text + kept.closing
             problems = self._validator.problems(start.text)
             broken = [

@@ -42,7 +42,7 @@ def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lo
     """
     path = _made_for(FOLDER / "fim-adapter.safetensors", sha256)
     if path is None:
-        return lora.Switch()
+        return lora.NoAdapter()
     log.info("gap-filling adapter: %s", path.name)
     if decoder.device.type == "cpu" and decoder.rows != decoder.dtype:  # its weights are in fewer bits
         return lora.attach_eight_bits(decoder, lora.load(path))

@@ -45,8 +45,15 @@ class Adapter:
 class Switch:
     """On or off, for all layers of a decoder together."""
 
+    adapts = True
+    """Is there anything to switch?"""
+
     def __init__(self) -> None:
         self.on = True
+
+    def beside(self) -> Switch:
+        """One like it, for a text that shares the decoder with others."""
+        return Switch()
 
     @contextmanager
     def set(self, on: bool) -> Iterator[None]:
@@ -56,6 +63,15 @@ class Switch:
             yield
         finally:
             self.on = before
+
+
+class NoAdapter(Switch):
+    """Of a decoder without one."""
+
+    adapts = False
+
+    def beside(self) -> Switch:
+        return NoAdapter()
 
 
 class Adapted(nn.Module):

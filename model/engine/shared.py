@@ -32,7 +32,7 @@ class SharedPasses:
         """adapter: of the decoder; each text says whether it is to be on. pace: how many threads a pass takes."""
         self.decoder = decoder
         self.passes = 0
-        self._adapter = adapter
+        self.adapter = adapter
         self._pace = pace
         self._waiting: dict[SharedScorer, _Part] = {}
 
@@ -60,7 +60,7 @@ class SharedPasses:
                 raise Interrupted(stop)
 
         try:
-            with self._adapter.set(own.adapted), self._pace.measured():
+            with self.adapter.set(own.adapted), self._pace.measured():
                 found = self.decoder.together([(part.ids, part.scorer.cache) for part in parts], look_up)
         except BaseException:
             self.drop(scorer)
@@ -92,7 +92,7 @@ class SharedScorer:
         self.cache = decoder.new_cache(capacity)
         self.capacity = capacity
         self.piece = PIECES.get(decoder.device.type, 256)
-        self.adapter = Switch()
+        self.adapter = passes.adapter.beside()
         """Whether the adapter is on for this text."""
         self._passes = passes
         self._ids: list[int] = []

@@ -44,11 +44,15 @@ class ScriptedScorer:
         yield from (token for token in range(TOKENIZER.vocab_size) if token not in wanted)
 
 
-def scripted(gap: Gap, script: str, *, drafter: Drafter | None = None, **settings: object) -> Session:
+def scripted(
+    gap: Gap, script: str, *, drafter: Drafter | None = None, adapter: Switch | None = None, **settings: object
+) -> Session:
     """A session that writes `script` into `gap` and then ends."""
     found = Settings(context=4096).replaced(**settings)
     scorer = ScriptedScorer()
     scorer.begin = len(build(TOKENIZER, gap.prefix, gap.suffix, scorer.capacity - found.max_tokens).ids)
     scorer.script = tuple(script.encode())
     drafts = drafter or LookupDraft(shortest=1)
-    return Session(found, "scripted", "cpu", scorer, TOKENIZER, VALIDATOR, drafts, Switch(), VALIDATOR.forced)
+    return Session(
+        found, "scripted", "cpu", scorer, TOKENIZER, VALIDATOR, drafts, adapter or Switch(), VALIDATOR.forced
+    )

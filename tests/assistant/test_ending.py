@@ -13,6 +13,7 @@ from assistant.document import Gap
 from assistant.eval.fim import parses
 from assistant.gap import needle
 from model.engine import NoDraft
+from model.lora import NoAdapter
 from tests.assistant.scripted import VALIDATOR, scripted
 from validators.contracts import Unit
 
@@ -194,6 +195,36 @@ def test_what_the_budget_leaves_open_is_closed(
     found = fill(Gap(left, right), script + " " * 40, max_tokens=budget)
     assert (found.text, found.closing, found.finish_reason) == (text, closing, "length")
     assert found.valid
+
+
+def test_a_long_closing_takes_as_many_tokens_back_as_it_needs() -> None:
+    found = fill(Gap("x = ", "\n"), "(" * 40, max_tokens=40)
+    assert (found.text, found.closing) == ("(" * 20 + ")" * 20, ")" * 20)
+    assert found.valid
+
+
+def test_blanks_are_kept_where_the_file_needs_them() -> None:
+    needed = fill(Gap("def f():\n", "return 1\n"), "    return 1\n", max_tokens=40)
+    assert needed.valid and needed.text == "    "
+    assert fill(Gap("x = 1\n", "y = 2\n"), "\n\ny = 2\n", max_tokens=40).text == ""
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "text"),
+    [
+        ("x = ", "\ny = 2\n", "f(a)\nz = 3\nw = 4\n", "f(a)"),
+        ("x = ", "\ny = 2\n", "f(\n    a)\nz = 3\nw = 4\n", "f(\n    a)\nz = 3\nw = 4\n"),
+        ("", "\ny = 2\n", "x = f(a)\nz = 3\nw = 4\n", "x = f(a)\nz = 3\nw = 4\n"),
+    ],
+)
+def test_of_a_model_that_runs_on_the_line_that_was_begun(left: str, right: str, script: str, text: str) -> None:
+    gap, budget = Gap(left, right), len(script)
+    untaught = scripted(gap, script + "v = 5\n", adapter=NoAdapter(), max_tokens=budget).complete(Request(gap))
+    assert (untaught.text, untaught.finish_reason) == (text, "length")
+    taught = scripted(gap, script + "v = 5\n", max_tokens=budget).complete(Request(gap))
+    assert taught.text.rstrip() == script.rstrip()
+    ended = scripted(gap, script, adapter=NoAdapter(), max_tokens=budget + 9).complete(Request(gap))
+    assert ended.text.rstrip() == script.rstrip() and ended.finish_reason == "end"
 
 
 def test_blank_lines_that_the_suffix_has_too_are_not_written_twice() -> None:
