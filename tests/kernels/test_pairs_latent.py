@@ -26,6 +26,7 @@ SHAPES = {
     "more-heads-than-a-tile": Heads(17, 9, 16, 16, 65),
     "near-and-far": Heads(4, 16, 16, 32, 32, 50, 8),
     "narrow-window": Heads(2, 63, 16, 64, 33, 1, 3),
+    "wide": Heads(3, 16, 16, 256, 32),  # whose products are summed in parts
 }
 LARGE = {
     "viable-small": SMALL,
