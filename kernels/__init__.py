@@ -30,7 +30,7 @@ from kernels.block import (
 )
 from kernels.experts import experts_add, experts_swiglu, route
 from kernels.latent import absorb, attend_latent, merge_latent
-from kernels.layer import layer, layer_problem, pack_layer
+from kernels.layer import layer, layer_problem, pack_layer, prepare_layers
 
 __all__ = [
     "Packed",
@@ -58,6 +58,7 @@ __all__ = [
     "pack_int4",
     "pack_int8",
     "pack_layer",
+    "prepare_layers",
     "rms_norm",
     "route",
     "settle",

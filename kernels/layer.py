@@ -73,6 +73,11 @@ def layer_problem(layer: Layer) -> str | None:
     return found
 
 
+def prepare_layers(width: int) -> None:
+    """Begin to compile what layers with heads of D take, beside what goes on here: best while memory is not full."""
+    backend.quickest(OP, "cpu").prepare(width)
+
+
 def pack_layer(layer: Layer) -> Packed:
     """A layer that `layer_problem` has nothing against, as `layer` takes it. Its tensors must stay where they are."""
     chosen = backend.implementation(OP, "cpu")

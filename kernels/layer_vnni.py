@@ -54,6 +54,11 @@ def problem(layer: Layer) -> str | None:
     return None
 
 
+def prepare(width: int) -> None:
+    if width in WIDTHS and width % (2 * native.lanes()) == 0:
+        _function(native.lanes(), width)
+
+
 def pack(layer: Layer) -> Prepared:
     gains = tuple(gain.float().contiguous() for gain in (layer.attention_gain, layer.feed_forward_gain))
     eps = torch.tensor([layer.eps])

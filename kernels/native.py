@@ -20,6 +20,7 @@ import torch
 
 BARRIER, THREAD, THREADS = "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads"
 _PARALLEL = "GOMP_parallel"
+_DONTNEED = 4  # Linux's name for it, from mman.h: of a file's own bytes nothing is lost
 
 Value = Any
 """A value of the function that is being written; llvmlite has no types."""
@@ -110,7 +111,19 @@ def _compiled(text: str) -> Any:
     module.verify()
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
+    _give_back()
     return engine
+
+
+def _give_back() -> None:
+    """What compiling took: the compiler's own code, which is read from its file again if it is needed, and its heap."""
+    libc = ctypes.CDLL(None)
+    maps = Path("/proc/self/maps").read_text(errors="replace")
+    for start, end in re.findall(r"(?m)^(\w+)-(\w+) r-xp .*libllvmlite", maps):
+        begin = int(start, 16)
+        libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(int(end, 16) - begin), _DONTNEED)
+    if hasattr(libc, "malloc_trim"):  # glibc's
+        libc.malloc_trim(0)
 
 
 class Writer:

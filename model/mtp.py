@@ -34,6 +34,8 @@ from model.layers import Linear, RMSNorm
 
 GROUP = 32
 """Inputs that share a scale in the file."""
+SLICE = 512
+"""Rows that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def load(
             if small is not None and isinstance(module, Linear):
                 owner, _, attribute = place.rpartition(".")
                 setattr(mtp.get_submodule(owner), attribute, small(module))
+                del module.weight  # which the list of modules would keep
     if left:
         raise BadWeights(f"{path.name} has unknown tensors: {', '.join(sorted(left)[:3])}")
     mtp.about = head.about
@@ -260,4 +263,8 @@ def _decoded(stored: list[Tensor]) -> Tensor:
     if len(stored) == 1:
         return stored[0].float()
     packed, scales = stored
-    return dequantise(torch.stack([packed & 15, packed >> 4], -1).flatten(-2), scales)
+    # Slice by slice: what is needed in between is four times as large as what comes of it.
+    whole = torch.empty(len(packed), 2 * packed.shape[1])
+    for to, some, own in zip(*(part.split(SLICE) for part in (whole, packed, scales)), strict=True):
+        to.copy_(dequantise(torch.stack([some & 15, some >> 4], -1).flatten(-2), own))
+    return whole

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+import kernels
 from kernels.weights import Eight
 from model.attention import attention
 from model.decoder import Decoder
@@ -62,6 +63,8 @@ AT_ONCE = 4
 
 def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
     """Give a decoder that was built on the meta device its weights, on `device`."""
+    if precision.linear == "int8" and device.type == "cpu":
+        kernels.prepare_layers(decoder.config.head_width)
     if precision.linear != "float":
         shrink(decoder, weights, precision, device)
         _put(decoder, "embedding", _embedding(decoder, weights, device))

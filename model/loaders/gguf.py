@@ -15,7 +15,7 @@ import mmap
 import struct
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,17 +105,30 @@ class GGUF:
         entry = self.tensors[name]
         return self._bytes[entry.start : entry.start + entry.size].view(entry.rows, -1)
 
+    def picked(self, name: str, rows: Sequence[int]) -> Tensor:
+        """Numbers [n, columns] of some rows, read one by one: through the map, what lies around them would come too."""
+        entry = self.tensors[name]
+        size = entry.size // entry.rows
+        return self._numbers(entry, [(entry.start + size * row, size) for row in rows])
+
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Numbers [stop - start, columns]; a vector is one row."""
         entry = self.tensors[name]
         size = entry.size // entry.rows
-        buffer = bytearray(size * (stop - start))
+        return self._numbers(entry, [(entry.start + size * start, size * (stop - start))])
+
+    def _numbers(self, entry: Entry, places: Sequence[tuple[int, int]]) -> Tensor:
+        """The rows in so many bytes from there on, place by place."""
+        buffer = bytearray(sum(size for _, size in places))
+        view, end, read = memoryview(buffer), 0, 0
         with self._reading:
-            self._file.seek(entry.start + size * start)
-            read = self._file.readinto(buffer)
+            for start, size in places:
+                self._file.seek(start)
+                read += self._file.readinto(view[end : end + size]) or 0
+                end += size
         if read != len(buffer):  # cut off since it was opened
-            raise BadModelFile(f"{self.path.name}: tensor {printable(name)} cannot be read to its end")
-        return entry.kind.numbers(torch.frombuffer(buffer, dtype=torch.uint8).view(stop - start, size))
+            raise BadModelFile(f"{self.path.name}: tensor {printable(entry.name)} cannot be read to its end")
+        return entry.kind.numbers(torch.frombuffer(buffer, dtype=torch.uint8).view(-1, entry.size // entry.rows))
 
     def _read_header(self) -> None:
         cursor = _Cursor(self._map)

@@ -51,6 +51,11 @@ class Matrix:
         stored, kind = self._source.stored(part.name)
         return stored, kind.numbers
 
+    def picked(self, rows: Tensor) -> Tensor:
+        """The rows `rows` [n], fp32: of one part only."""
+        (part,) = self.parts
+        return self._source.picked(part.name, rows.tolist()).float()
+
     def four_bits(self) -> tuple[Tensor, Tensor] | None:
         """Codes uint8 [N, K], 0 … 15, and scales fp16 [N, K/32], if the checkpoint has them: (code - 8) · scale."""
         if self._source.precision != "codes":

@@ -18,9 +18,9 @@ SLICE = 512  # rows read at once
 
 def pick_rows(path: Path, key: str, rows: Tensor) -> Iterator[Tensor]:
     """The rows `rows` [n] of the weight that a decoder calls `key`, as the checkpoint has them, in fp32 slices."""
-    stored, numbers = matrices(path)[key].stored()
+    matrix = matrices(path)[key]
     for some in rows.split(SLICE):
-        yield numbers(stored[some]).float()
+        yield matrix.picked(some)
 
 
 def matrices(path: Path) -> Mapping[str, Matrix]:

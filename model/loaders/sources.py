@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -39,6 +39,10 @@ class Source(Protocol):
 
     def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
         """All rows as they are stored, uint8 [rows, bytes per row], and how to read them."""
+        ...
+
+    def picked(self, name: str, rows: Sequence[int]) -> Tensor:
+        """Numbers [n, columns] of some rows, in a float dtype."""
         ...
 
 
@@ -92,6 +96,9 @@ class GGUFSource:
     def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
         return self.file.mapped(name), self.file.tensors[name].kind
 
+    def picked(self, name: str, rows: Sequence[int]) -> Tensor:
+        return self.file.picked(name, rows)
+
 
 class SafetensorsSource:
     """A folder with `config.json` and `model.safetensors`, or an index of several files."""
@@ -124,6 +131,10 @@ class SafetensorsSource:
 
     def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
         return self._tensors[name].raw()
+
+    def picked(self, name: str, rows: Sequence[int]) -> Tensor:
+        stored, kind = self.stored(name)
+        return kind.numbers(stored[list(rows)])
 
 
 def _views(paths: Iterable[Path]) -> dict[str, Any]:
