@@ -80,17 +80,19 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return y
 
 
-def pack_int8(codes: Tensor, scales: Tensor, wanted: str | None = None) -> Packed:
+def pack_int8(codes: Tensor, scales: Tensor, narrow: bool = False) -> Packed:
     """The matrix codes · scales[:, None] in the layout that `int8_linear` reads quickest.
 
     codes: int8 [N, K], -127 … 127. scales: fp32 [N], one per row. Backends may keep `codes` itself: do not write to it.
-    wanted: the backend that suits a matrix better than the quickest of large ones.
+    narrow: so few rows or columns that starting some products takes longer than others take.
     """
     _expect("codes", codes, torch.int8, 2)
     _expect("scales", scales, torch.float32, 1)
     if len(scales) != len(codes):
         raise ValueError(f"{len(scales)} scales for {len(codes)} rows")
-    return backend.packed("int8_linear", codes.device.type, tuple(codes.shape), codes, scales, wanted=wanted)
+    device = codes.device.type
+    wanted = next(name for name in backend.backends("int8_linear", device) if name != "onednn") if narrow else None
+    return backend.packed("int8_linear", device, tuple(codes.shape), codes, scales, wanted=wanted)
 
 
 def int8_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor:

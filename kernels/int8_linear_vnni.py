@@ -32,7 +32,9 @@ def linear(x: Tensor, data: Data, bias: Tensor | None, lanes: int) -> Tensor:
     count, features, columns = len(rows), len(data.scales), data.columns
     if columns != rows.shape[1]:
         rows = F.pad(rows, (0, columns - rows.shape[1]))
-    base = data.zeros if bias is None else F.pad(bias.float(), (0, features - data.rows)).contiguous()
+    base = data.zeros if bias is None else bias.float().contiguous()
+    if len(base) != features:
+        base = F.pad(base, (0, features - len(base)))
     y = torch.empty(count, features)
     codes = torch.empty(vnni.room(count, columns), dtype=torch.uint8)
     task = (ctypes.c_int64 * len(_FIELDS))(

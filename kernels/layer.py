@@ -64,6 +64,8 @@ def layer_problem(layer: Layer) -> str | None:
 
     The reference is no reason to leave the ops, unless it is asked for by name.
     """
+    if layer.attention_gain.device.type != "cpu":
+        return "it is not on a processor"
     if backend.backends(OP, "cpu") == [backend.REFERENCE]:
         return "there is no backend for this processor"
     try:

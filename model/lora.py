@@ -107,8 +107,8 @@ class Adapted8(nn.Module):
         self.switch = switch
         (inner, a), (outer, b) = to_int8(down), to_int8(up.T)
         # Both factors of a rank go with its row of `down`.
-        self.down = kernels.pack_int8(inner, a * b)
-        self.up = kernels.pack_int8(outer.T.contiguous(), torch.ones(len(up)))
+        self.down = kernels.pack_int8(inner, a * b, narrow=True)
+        self.up = kernels.pack_int8(outer.T.contiguous(), torch.ones(len(up)), narrow=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> fp32 [..., N]"""

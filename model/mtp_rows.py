@@ -45,8 +45,7 @@ class MTPRows:
             self.head = Int8Linear(Int8(*(part.to(decoder.device) for part in whole)), None)
             for module in self.modules:
                 _shrink(module)
-                if decoder.device.type == "cpu" and decoder.rows == torch.bfloat16:
-                    in_one_call(module)
+                in_one_call(module)
         self.depth = len(self.modules)
 
     def beside(self) -> MTPRows:

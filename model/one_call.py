@@ -11,7 +11,7 @@ from model.attention.span import Span
 from model.cache import LayerCache, LayerCaches
 from model.decoder import Block
 from model.feed_forward.dense import SwiGLU
-from model.layers import ROWS_APART, RMSNorm
+from model.layers import ROWS_APART
 from model.lora import Adapted8, Switch
 from model.quantised import Int8Linear
 
@@ -19,14 +19,17 @@ from model.quantised import Int8Linear
 class OneCall(Block):
     """A block with the modules of another. Up to ROWS_APART rows behind a cache take one call, others take many."""
 
-    def __init__(self, block: Block) -> None:
+    attention: GroupedQueryAttention
+    feed_forward: SwiGLU
+
+    def __init__(self, block: Block, layer: Layer) -> None:
         nn.Module.__init__(self)
         for name, module in block.named_children():
             setattr(self, name, module)
-        self._of: tuple[nn.Module, ...] = ()
-        self._packed: kernels.Packed | None = None
+        self._of = _products(self.attention, self.feed_forward)
         self._switch = Switch()
-        self._layer()  # what it compiles is then there when it is needed
+        # At once: what it compiles is then there when it is needed.
+        self._packed: kernels.Packed | None = kernels.pack_layer(layer)
 
     def forward(self, x: Tensor, span: Span, cache: LayerCache | LayerCaches | None) -> Tensor:
         """[B, T, K] -> [B, T, K]"""
@@ -39,45 +42,40 @@ class OneCall(Block):
 
     def _layer(self) -> kernels.Packed | None:
         """The layer as its kernel takes it, None where there is none; an adapter may have come since the last pass."""
-        modules = (*_products(self), self.attention_norm, self.feed_forward_norm)
-        if modules != self._of:
-            self._of, self._packed = modules, None
+        products = _products(self.attention, self.feed_forward)
+        if products != self._of:
             layer = _layer_of(self)
-            if layer is not None and kernels.layer_problem(layer) is None:
-                self._packed = kernels.pack_layer(layer)
-                self._switch = next((each.switch for each in modules if isinstance(each, Adapted8)), Switch())
+            self._of = products
+            self._packed = None if layer is None else kernels.pack_layer(layer)
+            self._switch = next((each.switch for each in products if isinstance(each, Adapted8)), Switch())
         return self._packed
 
 
 def in_one_call(whole: nn.Module) -> None:
-    """Put `OneCall` in the place of every block of `whole` that has a kernel on this processor."""
+    """Put `OneCall` in the place of every block of `whole` that has a kernel where it is."""
     for name, module in list(whole.named_modules()):
-        if type(module) is not Block:
-            continue
-        layer = _layer_of(module)
-        if layer is not None and kernels.layer_problem(layer) is None:
+        layer = _layer_of(module) if type(module) is Block else None
+        if layer is not None:
             owner, _, attribute = name.rpartition(".")
-            setattr(whole.get_submodule(owner), attribute, OneCall(module))
+            setattr(whole.get_submodule(owner), attribute, OneCall(module, layer))
 
 
-def _products(block: Block) -> tuple[nn.Module, ...]:
-    attention, feed_forward = block.attention, block.feed_forward
-    return attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down  # type: ignore[return-value]
+def _products(attention: GroupedQueryAttention, feed_forward: SwiGLU) -> tuple[nn.Module, ...]:
+    return attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
 
 
 def _layer_of(block: Block) -> Layer | None:
-    """What a kernel computes, None where the block is of another kind."""
-    attention = block.attention
-    if type(attention) is not GroupedQueryAttention or type(block.feed_forward) is not SwiGLU:
+    """What a kernel computes, None where there is none for a block like this."""
+    attention, feed_forward = block.attention, block.feed_forward
+    if type(attention) is not GroupedQueryAttention or type(feed_forward) is not SwiGLU:
         return None
-    found = [_product(module) for module in _products(block)]
-    qkv, out, gate_up, down = found
+    qkv, out, gate_up, down = (_product(module) for module in _products(attention, feed_forward))
     if qkv is None or out is None or gate_up is None or down is None:
         return None
     first, second = block.attention_norm, block.feed_forward_norm
-    assert isinstance(first, RMSNorm) and isinstance(second, RMSNorm) and first.eps == second.eps
     gains = (first.weight.detach(), second.weight.detach())
-    return Layer(*gains, first.eps, qkv, out, gate_up, down, attention.groups, attention.width)
+    layer = Layer(*gains, first.eps, qkv, out, gate_up, down, attention.groups, attention.width)
+    return layer if kernels.layer_problem(layer) is None else None
 
 
 def _product(module: nn.Module) -> Product | None:

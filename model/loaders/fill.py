@@ -77,8 +77,7 @@ def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, 
     # Its table is computed, so it is the one thing that building on the meta device has lost.
     decoder.rotary = attention(decoder.config.attention).rotary(decoder.config, precision.dtype).to(device)
     decoder.to(device)  # counts, which no checkpoint has
-    if device.type == "cpu" and precision.rows == torch.bfloat16:
-        in_one_call(decoder)
+    in_one_call(decoder)
 
 
 def shrink(whole: nn.Module, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
