@@ -31,6 +31,7 @@ from kernels.block import (
 from kernels.experts import experts_add, experts_swiglu, route
 from kernels.latent import absorb, attend_latent, merge_latent
 from kernels.layer import layer, layer_problem, pack_layer, prepare_layers
+from kernels.stored import pack_stored, packs_stored, prepare_stored
 
 __all__ = [
     "Packed",
@@ -58,7 +59,10 @@ __all__ = [
     "pack_int4",
     "pack_int8",
     "pack_layer",
+    "pack_stored",
+    "packs_stored",
     "prepare_layers",
+    "prepare_stored",
     "rms_norm",
     "route",
     "settle",

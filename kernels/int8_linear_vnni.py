@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import cache
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import native, vnni
+from kernels import native, stored_vnni, vnni
 from kernels.native import Code, Parallel
 from kernels.vnni import Data
 
@@ -20,6 +21,19 @@ _FIELDS = ("x", "y", "codes", "steps", "weight", "firsts", "scales", "base", "ro
 def pack(codes: Tensor, scales: Tensor) -> Data:
     _function(native.lanes())
     return vnni.pack(codes, scales, native.lanes())
+
+
+def packs_stored(shape: tuple[int, int], parts: Sequence[tuple[str, int]]) -> bool:
+    return stored_vnni.fits(*shape, parts, native.lanes())
+
+
+def prepare_stored(kinds: Iterable[str]) -> None:
+    stored_vnni.prepare(kinds, native.lanes())
+
+
+def pack_stored(shape: tuple[int, int], slices: Iterable[tuple[int, str, Tensor]]) -> tuple[Data, Tensor]:
+    _function(native.lanes())
+    return stored_vnni.pack(*shape, slices, native.lanes())
 
 
 def int8_linear(x: Tensor, data: Data, bias: Tensor | None) -> Tensor:

@@ -136,7 +136,7 @@ class Writer:
         self.arguments = function.args
         self.to = ir.IRBuilder(function.append_basic_block())
         self.i8, self.i16, self.i32, self.i64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-        self.f32, self.pointer = ir.FloatType(), ir.PointerType()
+        self.f32, self.half, self.pointer = ir.FloatType(), ir.HalfType(), ir.PointerType()
         self.bytes, self.halves, self.ints, self.floats = (
             ir.VectorType(kind, code.lanes) for kind in (self.i8, self.i16, self.i32, self.f32)
         )
@@ -145,12 +145,26 @@ class Writer:
     def number(self, value: int) -> Value:
         return self._ir.Constant(self.i64, value)
 
+    def small(self, value: int) -> Value:
+        """The same of 32 bits."""
+        return self._ir.Constant(self.i32, value)
+
     def real(self, value: float) -> Value:
         return self._ir.Constant(self.f32, value)
 
     def each(self, value: float) -> Value:
         """The same number in each lane: a float or, of an int, an integer."""
         return self._ir.Constant(self.ints if isinstance(value, int) else self.floats, [value] * self.code.lanes)
+
+    def ladder(self, first: int) -> Value:
+        """`first` in the first lane, and one more in each."""
+        return self.constant(self.ints, range(first, first + self.code.lanes))
+
+    def vector(self, kind: Any, lanes: int) -> Any:
+        return self._ir.VectorType(kind, lanes)
+
+    def constant(self, vector: Any, values: Sequence[int]) -> Value:
+        return self._ir.Constant(vector, list(values))
 
     def spread(self, value: Value) -> Value:
         """A number that is computed, in each lane."""

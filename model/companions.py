@@ -24,6 +24,7 @@ from model.loaders.drafting import has_drafts, load_drafts
 from model.loaders.pick import matrices, pick_rows
 from model.memory import lean
 from model.mtp_rows import MTPRows, in_eight_bits
+from model.threads import one_thread
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ pass, and one draft in a hundred that are kept is one of the others."""
 
 
 @lean()
+@one_thread()
 def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lora.Switch:
     """Put the gap-filling adapter beside the layers of `decoder`, loaded from `model_path`, or into their weights.
 
@@ -65,6 +67,7 @@ def mtp_drafter(
 
 
 @lean()
+@one_thread()
 def mtp_drafters(
     decoder: Decoder, model_path: Path, sha256: str | None, states: Sequence[States], capacity: int, longest: int
 ) -> list[Drafter]:

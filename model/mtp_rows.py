@@ -16,7 +16,7 @@ from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
 from model.one_call import in_one_call
-from model.quantised import Int8, Int8Linear, to_int8, to_int8_by_slices
+from model.quantised import Int8Linear, pack_rows, to_int8
 
 SLICE = 512  # rows rounded at once
 
@@ -41,8 +41,7 @@ class MTPRows:
         if isinstance(decoder.projection, Linear):
             self.head = _plain(torch.cat([rows.to(decoder.device, decoder.dtype) for rows in head]))
         else:
-            whole = to_int8_by_slices(head, len(self.ids), decoder.config.width)
-            self.head = Int8Linear(Int8(*(part.to(decoder.device) for part in whole)), None)
+            self.head = Int8Linear(pack_rows(head, (len(self.ids), decoder.config.width), decoder.device), None)
             for module in self.modules:
                 _shrink(module)
                 in_one_call(module)
@@ -76,8 +75,8 @@ def _plain(weight: Tensor) -> Linear:
 
 def in_eight_bits(layer: Linear) -> Int8Linear:
     """The same matrix."""
-    whole = to_int8_by_slices(layer.weight.split(SLICE), *layer.weight.shape)
-    return Int8Linear(Int8(*(part.to(layer.weight.device) for part in whole)), layer.bias)
+    rows, columns = layer.weight.shape
+    return Int8Linear(pack_rows(layer.weight.split(SLICE), (rows, columns), layer.weight.device), layer.bias)
 
 
 def _shrink(module: nn.Module) -> None:

@@ -5,13 +5,14 @@ Letters: N features out, K features in, g groups of columns per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import kernels
+from kernels import Packed
 from kernels.weights import Eight
 
 
@@ -52,6 +53,22 @@ def to_int8_by_slices(slices: Iterable[Tensor], rows: int, columns: int) -> Int8
     return whole
 
 
+def pack_rows(slices: Iterable[Tensor], shape: tuple[int, int], device: torch.device) -> Packed:
+    """Rows [N, K] that come in slices [n, K], rounded by `to_int8`, for `int8_linear` on `device`."""
+    parts = (some.float() for some in slices)
+    if device.type == "cpu" and kernels.packs_stored(shape, [("F32", shape[0])]):
+        return kernels.pack_stored(shape, _stored(parts))[0]
+    codes, scales = to_int8_by_slices(parts, *shape)
+    return kernels.pack_int8(codes.to(device), scales.to(device))
+
+
+def _stored(slices: Iterable[Tensor]) -> Iterator[tuple[int, str, Tensor]]:
+    place = 0
+    for some in slices:
+        yield place, "F32", some.contiguous().view(torch.uint8)
+        place += len(some)
+
+
 def to_int4(rows: Tensor, rounds: int = 3) -> Int4:
     """Each group of columns rounded to 16 steps, which are then fitted to it.
 
@@ -83,9 +100,9 @@ def _codes(x: Tensor, steps: Tensor, offsets: Tensor) -> Tensor:
 class Int8Linear(nn.Module):
     """`kernels.int8_linear`: [..., K] -> fp32 [..., N]."""
 
-    def __init__(self, weight: Int8, bias: Tensor | None) -> None:
+    def __init__(self, weight: Int8 | Packed, bias: Tensor | None) -> None:
         super().__init__()
-        self.packed = kernels.pack_int8(*weight)
+        self.packed = weight if isinstance(weight, Packed) else kernels.pack_int8(*weight)
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ analysis"). Rules are compiled when they are first used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from validators.grammar import GRAMMAR
@@ -27,19 +27,27 @@ class _Net:
     """A nondeterministic automaton: ``edges[state]`` lists (label, next); the empty label consumes nothing."""
 
     edges: list[list[tuple[str, int]]] = field(default_factory=list)
+    _free: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def state(self) -> int:
         self.edges.append([])
         return len(self.edges) - 1
 
-    def closure(self, states: frozenset[int]) -> frozenset[int]:
-        seen, todo = set(states), list(states)
-        while todo:
-            for label, target in self.edges[todo.pop()]:
-                if not label and target not in seen:
-                    seen.add(target)
-                    todo.append(target)
-        return frozenset(seen)
+    def closure(self, states: Iterable[int]) -> frozenset[int]:
+        """What can be reached for nothing. The net must be complete."""
+        return frozenset().union(*map(self._reached, states))
+
+    def _reached(self, state: int) -> frozenset[int]:
+        found = self._free.get(state)
+        if found is None:
+            seen, todo = {state}, [state]
+            while todo:
+                for label, target in self.edges[todo.pop()]:
+                    if not label and target not in seen:
+                        seen.add(target)
+                        todo.append(target)
+            found = self._free[state] = frozenset(seen)
+        return found
 
 
 class Rules:
@@ -85,7 +93,7 @@ class Rules:
 
     def _determine(self, rule: str, net: _Net, first: int, last: int, commas: bool) -> int:
         """Subset construction, then merging of equal states; appends the automaton and returns its first state."""
-        start = net.closure(frozenset([first]))
+        start = net.closure([first])
         table: dict[frozenset[int], dict[str, frozenset[int]]] = {}
         todo = [start]
         while todo:
@@ -97,7 +105,7 @@ class Rules:
                 for label, target in net.edges[state]:
                     if label:
                         moves.setdefault(label, set()).add(target)
-            table[states] = {label: net.closure(frozenset(targets)) for label, targets in moves.items()}
+            table[states] = {label: net.closure(targets) for label, targets in moves.items()}
             todo += table[states].values()
         accepting = {states: last in states for states in table}
         if commas:

@@ -32,6 +32,8 @@ WARM_UP = 100
 """Requests before memory is measured: caches fill, allocators settle."""
 SITE = re.compile(r"(site|dist)-packages$")
 """Where packages are installed; an environment may show another's."""
+SELDOM = 0.05
+"""Seconds between two questions while a model loads, which every answer keeps from loading."""
 SHORT = 24
 """Tokens of a suggestion where many are asked for."""
 NEAR = 512
@@ -129,7 +131,7 @@ def measure_start(command: Sequence[str], times: int = 5) -> list[Figure]:
         try:
             client.initialize()
             initialized.append(time.perf_counter() - begin)
-            client.until(lambda stats: stats["state"] != "loading", LOADING)
+            client.until(lambda stats: stats["state"] != "loading", LOADING, every=SELDOM)
             ready.append(time.perf_counter() - begin)
             client.close()
         finally:

@@ -163,12 +163,14 @@ class Client:
     def stats(self) -> dict[str, Any]:
         return dict(self.call("viable/stats", {}))
 
-    def until(self, reached: Callable[[dict[str, Any]], bool], wait: float = WAIT) -> dict[str, Any]:
-        """Wait for counters of which something is true; the counters."""
+    def until(
+        self, reached: Callable[[dict[str, Any]], bool], wait: float = WAIT, every: float = 0.002
+    ) -> dict[str, Any]:
+        """Wait for counters of which something is true, asking `every` so many seconds; the counters."""
         deadline = time.monotonic() + wait
         while not reached(stats := self.stats()):
             assert time.monotonic() < deadline, stats
-            time.sleep(0.002)
+            time.sleep(every)
         return stats
 
     def close(self) -> int:

@@ -21,6 +21,7 @@ from assistant.changes import check_replaceable
 from assistant.cli.options import Flags, session_options
 from assistant.document import CURSOR_MARK
 from assistant.errors import UsageProblem, as_line
+from assistant.garbage import collected_later
 from assistant.interrupts import held_back
 from assistant.paths import expanded
 from assistant.progress import duration
@@ -205,10 +206,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _open(settings: Settings, at_once: int) -> Sequence[Completer]:
-    with held_back():
-        from assistant.session import open_sessions  # brings torch: seconds that a finished run should not cost
+    with collected_later():
+        with held_back():
+            from assistant.session import open_sessions  # brings torch: seconds that a finished run should not cost
 
-    return open_sessions(settings, at_once)
+        return open_sessions(settings, at_once)
 
 
 def _start_anew(output: Path) -> None:

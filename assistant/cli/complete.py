@@ -18,6 +18,7 @@ from assistant.cli.options import Flags, session_options
 from assistant.completion import Completion, Request
 from assistant.document import Gap, decode, gap_at, gap_at_mark, read_text
 from assistant.errors import UsageProblem, ViableError
+from assistant.garbage import collected_later
 from assistant.interrupts import held_back, read_all
 
 STDIN = "-"
@@ -66,10 +67,12 @@ def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool
     if in_place:
         check_replaceable(Path(file))
 
-    with held_back(at_once=True):
-        from assistant.session import open_session  # brings torch: seconds that misuse should not cost
+    with collected_later():
+        with held_back(at_once=True):
+            from assistant.session import open_session  # brings torch: seconds that misuse should not cost
 
-    completion = open_session(settings).complete(Request(gap, beside=_beside(file, gap)))
+        session = open_session(settings)
+    completion = session.complete(Request(gap, beside=_beside(file, gap)))
     _remark(name, gap, completion)
     if stats:
         click.echo(_stats(completion), err=True)

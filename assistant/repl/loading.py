@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from assistant.errors import ViableError
+from assistant.garbage import collected_later
 from assistant.interrupts import held_back
 from assistant.settings import Settings
 
@@ -20,10 +21,11 @@ PATIENCE = 0.05
 
 def open_session(settings: Settings) -> Session:
     """The real one; importing it imports torch."""
-    with held_back():
-        from assistant.session import open_session
+    with collected_later():
+        with held_back():
+            from assistant.session import open_session
 
-    return open_session(settings)
+        return open_session(settings)
 
 
 class Loader:

@@ -14,7 +14,7 @@ from model.errors import BadWeights, ModelNotFound, ModelUsageError, listed
 from model.feed_forward.moe import ExpertLinear
 from model.layers import Linear
 from model.loaders import names
-from model.loaders.fill import AUTO, PRECISIONS, fill
+from model.loaders.fill import AUTO, PRECISIONS, fill, prepare
 from model.loaders.matrix import Matrix
 from model.loaders.sources import Source, open_source
 from model.memory import lean
@@ -46,6 +46,7 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
     precision = PRECISIONS[name]
     if place.type not in precision.devices:
         raise ModelUsageError(f"dtype '{name}' does not run on {place.type} (does: {', '.join(precision.devices)})")
+    prepare(source, precision, place)
     with torch.device("meta"):
         decoder = Decoder(source.config, precision.dtype, precision.rows)
     fill(decoder, match(source, decoder), precision, place)

@@ -18,6 +18,7 @@ from model.feed_forward.moe import ExpertLinear, MixtureOfExperts
 from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.loaders.matrix import Matrix
+from model.loaders.sources import Source
 from model.one_call import in_one_call
 from model.quantised import (
     GROUP,
@@ -30,6 +31,7 @@ from model.quantised import (
     to_int4,
     to_int8_by_slices,
 )
+from model.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,16 @@ AT_ONCE = 4
 """Matrices that are rounded at a time; each is there twice meanwhile."""
 
 
+def prepare(source: Source, precision: Precision, device: torch.device) -> None:
+    """Begin to compile what filling a decoder of `source` takes, and what computes with it."""
+    if precision.linear == "int8" and device.type == "cpu":
+        matrices = [name for name in source.names() if len(source.shape(name)) > 1]
+        kernels.prepare_stored(sorted({source.kind(name).name for name in matrices}))
+        kernels.prepare_layers(source.config.head_width)
+
+
 def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
     """Give a decoder that was built on the meta device its weights, on `device`."""
-    if precision.linear == "int8" and device.type == "cpu":
-        kernels.prepare_layers(decoder.config.head_width)
     if precision.linear != "float":
         shrink(decoder, weights, precision, device)
         _put(decoder, "embedding", _embedding(decoder, weights, device))
@@ -104,12 +112,14 @@ def _side_by_side(make: Callable[[str], nn.Module], names: Sequence[str], device
     if device.type != "cpu" or threads == 1:
         yield from map(make, names)
         return
-    with ThreadPoolExecutor(min(threads, AT_ONCE), initializer=lambda: torch.set_num_threads(1)) as pool:
+    with (
+        one_thread(),
+        ThreadPoolExecutor(min(threads, AT_ONCE), initializer=lambda: torch.set_num_threads(1)) as pool,
+    ):
         try:
             yield from pool.map(make, names)
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # of threads to come, too
 
 
 def _largest(module: nn.Module) -> int:
@@ -141,7 +151,8 @@ def _quantised(name: str, weights: Mapping[str, Matrix], precision: Precision, d
     # The head decides between near-equal tokens: it keeps eight bits. So does what no layout of four bits fits.
     if precision.linear == "int4" and name != "projection" and rows % 16 == 0 and columns % GROUP == 0:
         return Int4Linear(Int4(*(part.to(device) for part in int4(matrix))), numbers)
-    return Int8Linear(Int8(*(part.to(device) for part in _int8(matrix))), numbers)
+    packed = matrix.in_eight_bits() if device.type == "cpu" else None
+    return Int8Linear(packed or Int8(*(part.to(device) for part in _int8(matrix))), numbers)
 
 
 def _quantised_experts(matrix: Matrix, count: int, precision: Precision, device: torch.device) -> nn.Module:

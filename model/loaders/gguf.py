@@ -109,15 +109,19 @@ class GGUF:
         """Numbers [n, columns] of some rows, read one by one: through the map, what lies around them would come too."""
         entry = self.tensors[name]
         size = entry.size // entry.rows
-        return self._numbers(entry, [(entry.start + size * row, size) for row in rows])
+        return entry.kind.numbers(self._read(entry, [(entry.start + size * row, size) for row in rows]))
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Numbers [stop - start, columns]; a vector is one row."""
+        return self.tensors[name].kind.numbers(self.raw(name, start, stop))
+
+    def raw(self, name: str, start: int, stop: int) -> Tensor:
+        """The same as they are in the file, uint8 [stop - start, bytes per row]."""
         entry = self.tensors[name]
         size = entry.size // entry.rows
-        return self._numbers(entry, [(entry.start + size * start, size * (stop - start))])
+        return self._read(entry, [(entry.start + size * start, size * (stop - start))])
 
-    def _numbers(self, entry: Entry, places: Sequence[tuple[int, int]]) -> Tensor:
+    def _read(self, entry: Entry, places: Sequence[tuple[int, int]]) -> Tensor:
         """The rows in so many bytes from there on, place by place."""
         buffer = bytearray(sum(size for _, size in places))
         view, end, read = memoryview(buffer), 0, 0
@@ -128,7 +132,7 @@ class GGUF:
                 end += size
         if read != len(buffer):  # cut off since it was opened
             raise BadModelFile(f"{self.path.name}: tensor {printable(entry.name)} cannot be read to its end")
-        return entry.kind.numbers(torch.frombuffer(buffer, dtype=torch.uint8).view(-1, entry.size // entry.rows))
+        return torch.frombuffer(buffer, dtype=torch.uint8).view(-1, entry.size // entry.rows)
 
     def _read_header(self) -> None:
         cursor = _Cursor(self._map)

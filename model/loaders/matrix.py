@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+import kernels
+from kernels import Packed
 from model.errors import BadWeights, printable
 from model.loaders.names import Pairs, Part
 from model.loaders.sources import Source
 from model.loaders.storage import FOUR_BITS, taken_apart
 
+STRIPS = 16  # rows that `kernels.pack_stored` takes at once, or a divisor
 SLICE = 1 << 17  # numbers read at once: 512 kB in fp32, below what model/memory.py lets be mapped one by one
 
 
@@ -44,6 +47,27 @@ class Matrix:
         (part,) = self.parts
         places = torch.linspace(0, self.shape[0] - 1, min(count, self.shape[0])).long().tolist()
         return torch.cat([self._source.rows(part.name, place, place + 1) for place in places]).float()
+
+    def in_eight_bits(self) -> Packed | None:
+        """Rounded by `kernels.pack_stored`, which gives what `quantised.to_int8` gives, if it can read these rows."""
+        sizes = [(self._source.kind(part.name).name, self._source.shape(part.name)[0]) for part in self.parts]
+        if any(part.pairs for part in self.parts) or not kernels.packs_stored(self.shape, sizes):
+            return None
+        packed, scales = kernels.pack_stored(self.shape, self._stored_slices())
+        for part, own in zip(self.parts, scales.split([rows for _, rows in sizes]), strict=True):
+            self._checked(part, own)
+        return packed
+
+    def _stored_slices(self) -> Iterator[tuple[int, str, Tensor]]:
+        """(first row, name of the kind, rows as they are stored) in order."""
+        place = 0
+        for part in self.parts:
+            rows, kind = self._source.shape(part.name)[0], self._source.kind(part.name).name
+            step = max(STRIPS, SLICE // self.shape[1] // STRIPS * STRIPS)
+            for start in range(0, rows, step):
+                stop = min(start + step, rows)
+                yield place + start, kind, self._source.raw(part.name, start, stop)
+            place += rows
 
     def stored(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The rows as the checkpoint stores them, uint8 [N, bytes per row], and how to read some: of one part only."""

@@ -41,6 +41,14 @@ class Source(Protocol):
         """All rows as they are stored, uint8 [rows, bytes per row], and how to read them."""
         ...
 
+    def kind(self, name: str) -> ggml.Kind:
+        """How its rows are stored."""
+        ...
+
+    def raw(self, name: str, start: int, stop: int) -> Tensor:
+        """Some rows as they are stored, uint8 [stop - start, bytes per row]."""
+        ...
+
     def picked(self, name: str, rows: Sequence[int]) -> Tensor:
         """Numbers [n, columns] of some rows, in a float dtype."""
         ...
@@ -94,7 +102,13 @@ class GGUFSource:
         return self.file.rows(name, start, stop)
 
     def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
-        return self.file.mapped(name), self.file.tensors[name].kind
+        return self.file.mapped(name), self.kind(name)
+
+    def kind(self, name: str) -> ggml.Kind:
+        return self.file.tensors[name].kind
+
+    def raw(self, name: str, start: int, stop: int) -> Tensor:
+        return self.file.raw(name, start, stop)
 
     def picked(self, name: str, rows: Sequence[int]) -> Tensor:
         return self.file.picked(name, rows)
@@ -130,7 +144,13 @@ class SafetensorsSource:
         return self._tensors[name].rows(start, stop)
 
     def stored(self, name: str) -> tuple[Tensor, ggml.Kind]:
-        return self._tensors[name].raw()
+        return self.raw(name, 0, self.shape(name)[0]), self.kind(name)
+
+    def kind(self, name: str) -> ggml.Kind:
+        return self._tensors[name].kind
+
+    def raw(self, name: str, start: int, stop: int) -> Tensor:
+        return self._tensors[name].raw(start, stop)
 
     def picked(self, name: str, rows: Sequence[int]) -> Tensor:
         stored, kind = self.stored(name)

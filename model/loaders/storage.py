@@ -18,13 +18,14 @@ class Stored(Protocol):
 
     shape: tuple[int, ...]
     precision: str  # what its numbers are kept in: a safetensors dtype, "quantised", or "codes" of four bits
+    kind: Kind  # of its rows' bytes
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Numbers [stop - start, columns] in a float dtype; a vector is one row."""
         ...
 
-    def raw(self) -> tuple[Tensor, Kind]:
-        """All rows as bytes, uint8 [rows, bytes per row], and how to read them."""
+    def raw(self, start: int, stop: int) -> Tensor:
+        """Rows of a matrix as bytes, uint8 [stop - start, bytes per row]."""
         ...
 
 
@@ -38,14 +39,14 @@ class Numbers:
         self._view = view
         self.shape = tuple(view.get_shape())
         self.precision = view.get_dtype()
+        self.kind = FLOATS[self.precision]
 
     def rows(self, start: int, stop: int) -> Tensor:
         rows: Tensor = self._view[start:stop] if len(self.shape) > 1 else self._view[:].unsqueeze(0)
         return rows
 
-    def raw(self) -> tuple[Tensor, Kind]:
-        rows: Tensor = self._view[:]
-        return rows.view(torch.uint8), FLOATS[self.precision]
+    def raw(self, start: int, stop: int) -> Tensor:
+        return self.rows(start, stop).view(torch.uint8)
 
 
 class Blocks:
@@ -55,6 +56,7 @@ class Blocks:
     """
 
     precision = "quantised"
+    kind = FLOATS["F32"]  # as which they are given out
 
     def __init__(self, name: str, view: Any, factors: Any, block: tuple[int, int]) -> None:
         self._view = view
@@ -74,8 +76,8 @@ class Blocks:
         columns = self._factors.repeat_interleave(wide, 1)[:, : self.shape[1]]
         return numbers * columns[torch.arange(start, start + len(numbers)) // tall]
 
-    def raw(self) -> tuple[Tensor, Kind]:
-        return self.rows(0, self.shape[0]).view(torch.uint8), FLOATS["F32"]
+    def raw(self, start: int, stop: int) -> Tensor:
+        return self.rows(start, stop).view(torch.uint8)
 
 
 def _codes(blocks: Tensor) -> Tensor:
@@ -100,6 +102,7 @@ class Codes:
     """Codes of four bits, two in a byte, and an fp16 scale for every 32 of a row: (code - 8) · scale."""
 
     precision = "codes"
+    kind = FOUR_BITS
 
     def __init__(self, name: str, codes: Any, scales: Any) -> None:
         self._codes, self._scales = codes, scales
@@ -113,12 +116,9 @@ class Codes:
         self.shape: tuple[int, ...] = (shape[0], shape[1] * 2)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        return FOUR_BITS.numbers(self._joined(start, stop))
+        return FOUR_BITS.numbers(self.raw(start, stop))
 
-    def raw(self) -> tuple[Tensor, Kind]:
-        return self._joined(0, self.shape[0]), FOUR_BITS
-
-    def _joined(self, start: int, stop: int) -> Tensor:
+    def raw(self, start: int, stop: int) -> Tensor:
         scales = self._scales[start:stop].unsqueeze(-1).view(torch.uint8)
         return torch.cat([scales, self._codes[start:stop].unflatten(-1, (-1, 16))], -1).flatten(-2)
 

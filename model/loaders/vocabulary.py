@@ -155,7 +155,7 @@ BYTE_ALPHABET = _alphabet()
 
 def _spelled(token: str) -> bytes:
     try:
-        return bytes([BYTE_ALPHABET[c] for c in token])
+        return bytes(map(BYTE_ALPHABET.__getitem__, token))
     except KeyError:
         raise BadModelFile(f"token {printable(token)} is not spelled in the byte alphabet") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import kernels
 import model
+from kernels import native
+from kernels.stored import pack_stored
 from model.loaders.gguf import GGUF
 from model.quantised import GROUP, Int8Linear, StoredEmbedding, to_int4, to_int8
 from tests.tiny import Shape, write_tiny_gguf, write_tiny_safetensors
@@ -139,3 +143,23 @@ def test_a_file_is_read_once_while_it_is_held(tmp_path: Path, monkeypatch: pytes
         write_tiny_gguf(tmp_path, Shape(layers=3))  # another file in its place
         assert model.load(path).config.layers == 3
     assert len(read) == 3
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q5_0", "Q8_0"])
+@pytest.mark.skipif(not native.lanes(), reason="no such instructions here")
+def test_a_file_is_rounded_as_its_numbers_are(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny_gguf(tmp_path, kind=kind, width=128, feed_forward=192)
+    packed = []
+
+    def watched(shape: tuple[int, ...], slices: Iterable[tuple[int, str, Tensor]]) -> tuple[kernels.Packed, Tensor]:
+        packed.append(shape)
+        return pack_stored(shape, slices)
+
+    monkeypatch.setattr("kernels.pack_stored", watched)
+    at_once = model.load(path, dtype="int8")
+    assert sorted(packed) == [(128, 128)] * 2 + [(128, 192)] * 2 + [(256, 128)] * 2 + [(384, 128)] * 2
+    monkeypatch.setattr("kernels.packs_stored", lambda shape, parts: False)
+    step_by_step = model.load(path, dtype="int8")
+    assert len(packed) == 8
+    ids = IDS % at_once.config.vocab_size
+    assert torch.equal(at_once(ids), step_by_step(ids))
