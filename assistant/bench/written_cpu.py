@@ -126,10 +126,8 @@ def cut_texts(site: Path, count: int) -> list[Text]:
     for gap in fim.gaps(files, 0):
         if gap.shape != "line end":
             found.append({"kind": gap.shape, "left": gap.prefix, "right": gap.suffix, "prompt": [], "ids": []})
-    for file in files:
-        lines = file.text.splitlines(keepends=True)
-        begun = "".join(lines[: len(lines) // 2])
-        found.append({"kind": "beginning", "left": begun, "right": "", "prompt": [], "ids": []})
+    for begun in fim.beginnings(files):
+        found.append({"kind": begun.shape, "left": begun.prefix, "right": "", "prompt": [], "ids": []})
     return found
 
 

@@ -35,13 +35,15 @@ for _command in (
 
 @command.command()
 @click.option("--files", default=20, show_default=True, help="Held-out files to cut gaps from, three each.")
+@click.option("--beginnings", is_flag=True, help="Also go on behind the first half of every file.")
 @held_out_options
 @session_options()
-def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
+def fim(files: int, beginnings: bool, site: Path, draw: int, flags: Flags) -> None:
     """Fill gaps of real files that no part of this project was trained on.
 
     One gap each at the end of a line, of one to eight whole lines, and of any 20 to 300 characters. Files are those of
-    the held-out packages that are installed, between 1.5 and 6 kB.
+    the held-out packages that are installed, between 1.5 and 6 kB. Behind a file's first half there is no one right
+    answer: what is written there must parse, and counts for tokens per pass.
     """
     from assistant.eval import fim as evaluation
     from assistant.eval.served import drafting, drafting_table, serve, table
@@ -49,7 +51,7 @@ def fim(files: int, site: Path, draw: int, flags: Flags) -> None:
     from assistant.session import open_session
 
     found = evaluation.required(site, files, draw)
-    cuts = evaluation.gaps(found, draw)
+    cuts = evaluation.gaps(found, draw) + (evaluation.beginnings(found) if beginnings else [])
     settings = flags.settings()
     session = open_session(settings)
     with Progress(len(cuts), "gaps") as progress:

@@ -24,6 +24,8 @@ from model.train.manifest import installed
 SMALLEST, LARGEST = 1500, 6000  # bytes of a file
 CONTEXT = 4096
 MAX_TOKENS = 256
+BEGINNING = "beginning"
+"""What `beginnings` are called where shapes of gaps have names."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,16 @@ def gaps(files: Sequence[File], seed: int) -> list[Cut]:
     """One gap of each measured shape per file."""
     found = (cut(file.text, shape, Random(f"{seed} {shape} {file.path}")) for file in files for shape in MEASURED)
     return [gap for gap in found if gap]
+
+
+def beginnings(files: Sequence[File]) -> list[Cut]:
+    """The first half of each file's lines, behind which nothing stands."""
+    found = []
+    for file in files:
+        lines = file.text.splitlines(keepends=True)
+        begun = "".join(lines[: len(lines) // 2])
+        found.append(Cut(begun, file.text[len(begun) :], "", "", BEGINNING))
+    return found
 
 
 def measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from assistant.completion import Completion, Drafted, Request
+from assistant.eval.fim import File, beginnings
 from assistant.eval.served import Drafting, drafting, drafting_table, serve, table
 from model.train.gaps import Cut
 
@@ -66,3 +67,10 @@ def test_what_drafters_gave_is_added_up_over_all_gaps() -> None:
     assert drafted == Drafting(2.0, {"mtp": 8, "none": 0}, {"mtp": 6, "none": 0})
     assert drafting_table(drafted) == "2.00 tokens per pass in all, mtp kept 6 of 8"
     assert drafting([]).tokens_per_pass == 0
+
+
+def test_a_beginning_is_half_the_lines_and_nothing_is_lost() -> None:
+    files = [File("a", "odd.py", "x = 1\ny = 2\nz = 3"), File("a", "one.py", "x = 1")]
+    odd, one = beginnings(files)
+    assert (odd.prefix, odd.middle, odd.suffix, odd.shape) == ("x = 1\n", "y = 2\nz = 3", "", "beginning")
+    assert (one.prefix, one.middle, one.suffix) == ("", "x = 1", "")
