@@ -16,13 +16,12 @@ from assistant.batch.journal import Journal
 from assistant.batch.keys import Job, companions, jobs, model_hash
 from assistant.batch.manifest import Manifest, now
 from assistant.batch.rows import STDIN, Task, read_tasks
-from assistant.batch.runner import Completer, Tally, run
+from assistant.batch.runner import Tally, run
 from assistant.changes import check_replaceable
 from assistant.cli.options import Flags, session_options
 from assistant.document import CURSOR_MARK
 from assistant.errors import UsageProblem, as_line
-from assistant.garbage import collected_later
-from assistant.interrupts import held_back
+from assistant.opening import open_sessions
 from assistant.paths import expanded
 from assistant.progress import duration
 from assistant.settings import Settings
@@ -125,7 +124,13 @@ def command(
         models = {settings.model, found.name}
         try:
             tally = run(
-                mine, journal, lambda: _open(settings, at_once or 0), settings, models, retry=retry, each=changes.apply
+                mine,
+                journal,
+                lambda: open_sessions(settings, at_once or 0),
+                settings,
+                models,
+                retry=retry,
+                each=changes.apply,
             )
         except KeyboardInterrupt:
             done = sum(job.key in journal for job in mine)
@@ -203,14 +208,6 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= part <= parts:
         raise UsageProblem(f"--shard takes I/N, I from 1 to N, not {text!r}")
     return part, parts
-
-
-def _open(settings: Settings, at_once: int) -> Sequence[Completer]:
-    with collected_later():
-        with held_back():
-            from assistant.session import open_sessions  # brings torch: seconds that a finished run should not cost
-
-        return open_sessions(settings, at_once)
 
 
 def _start_anew(output: Path) -> None:

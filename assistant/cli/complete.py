@@ -18,8 +18,8 @@ from assistant.cli.options import Flags, session_options
 from assistant.completion import Completion, Request
 from assistant.document import Gap, decode, gap_at, gap_at_mark, read_text
 from assistant.errors import UsageProblem, ViableError
-from assistant.garbage import collected_later
-from assistant.interrupts import held_back, read_all
+from assistant.interrupts import read_all
+from assistant.opening import open_session
 
 STDIN = "-"
 
@@ -67,12 +67,7 @@ def command(file: str, at: str | None, diff: bool, in_place: bool, as_json: bool
     if in_place:
         check_replaceable(Path(file))
 
-    with collected_later():
-        with held_back(at_once=True):
-            from assistant.session import open_session  # brings torch: seconds that misuse should not cost
-
-        session = open_session(settings)
-    completion = session.complete(Request(gap, beside=_beside(file, gap)))
+    completion = open_session(settings, at_once=True).complete(Request(gap, beside=_beside(file, gap)))
     _remark(name, gap, completion)
     if stats:
         click.echo(_stats(completion), err=True)

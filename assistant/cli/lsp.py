@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assistant.cli.options import Flags, session_options
-from assistant.garbage import collected_later
+from assistant.opening import open_session
 from assistant.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -92,10 +92,8 @@ def settings_for(
 
 def _open(settings: Settings, report: Report) -> Session:
     """In the worker's thread: importing torch takes longer than an editor waits for `initialize`."""
-    with collected_later():
-        from assistant import store
-        from assistant.lsp.progress import EditorReporter
-        from assistant.session import open_session
+    from assistant import store
+    from assistant.lsp.progress import EditorReporter
 
-        store.resolve(settings.model, offline=settings.offline, report=EditorReporter(report))
-        return open_session(settings)
+    store.resolve(settings.model, offline=settings.offline, report=EditorReporter(report))
+    return open_session(settings)

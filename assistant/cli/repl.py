@@ -56,7 +56,7 @@ def command(file: Path | None, vi: bool, theme: str, stop: str, no_ghost: bool, 
 
 def _on_terminal(file: Path | None, settings: Settings, options: Options) -> None:
     from assistant import store
-    from assistant.repl.loading import open_session
+    from assistant.opening import open_session
     from assistant.repl.shell import Fault, Shell
     from validators import PythonValidator
 
@@ -84,7 +84,7 @@ def _on_terminal(file: Path | None, settings: Settings, options: Options) -> Non
 
 def _through_pipes(file: Path | None, settings: Settings, options: Options) -> None:
     from assistant.document import read_text
-    from assistant.repl.loading import open_session
+    from assistant.opening import open_session
     from assistant.repl.pipe import continue_once, read_program
 
     if file and not sys.stdin.isatty():

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from assistant.errors import ViableError
-from assistant.garbage import collected_later
-from assistant.interrupts import held_back
 from assistant.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,15 +15,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.05
 """Seconds between two looks at whether the user has lost it."""
-
-
-def open_session(settings: Settings) -> Session:
-    """The real one; importing it imports torch."""
-    with collected_later():
-        with held_back():
-            from assistant.session import open_session
-
-        return open_session(settings)
 
 
 class Loader:
