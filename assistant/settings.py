@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 import msgspec
-from platformdirs import user_config_path
 
 from assistant.errors import UsageProblem
 from validators.contracts import Unit
@@ -100,8 +99,10 @@ def load_settings(start: Path, defaults: Mapping[str, Any] = MappingProxyType({}
 
     `defaults` are those of a front end that has its own.
     """
+    from assistant.store import paths  # an editor has been answered before settings are read
+
     values: dict[str, Any] = dict(defaults)
-    for path in (user_config_path("viable") / FILE_NAME, *_nearest(start)):
+    for path in (paths.config() / FILE_NAME, *_nearest(start)):
         values |= _read(path)
     values |= {name: value for name, value in flags.items() if value is not None}
     return _convert(values, "")

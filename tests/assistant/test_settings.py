@@ -13,11 +13,22 @@ from assistant.settings import FILE_NAME, Settings, load_settings
 
 @pytest.fixture
 def user_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user's own settings would be."""
-    monkeypatch.setattr("assistant.settings.user_config_path", lambda name: tmp_path / "config" / name)
+    """Where the user's own settings are, in a home of Viable's own."""
+    monkeypatch.setenv("VIABLE_HOME", str(tmp_path / "home"))
+    path = tmp_path / "home" / FILE_NAME
+    path.parent.mkdir()
+    return path
+
+
+def test_without_a_home_of_its_own_the_system_says_where_they_are(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VIABLE_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name, appauthor: tmp_path / "config" / name)
     path = tmp_path / "config" / "viable" / FILE_NAME
     path.parent.mkdir(parents=True)
-    return path
+    path.write_text("seed = 5\n")
+    assert load_settings(project) == Settings(seed=5)
 
 
 @pytest.fixture
