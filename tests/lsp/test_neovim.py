@@ -165,3 +165,40 @@ def test_a_newer_request_cancels_the_older(tmp_path: Path) -> None:
         editor.until(f"{STATS}.stopped", 1)
         editor.until(f"{STATS}.writing", 0)
         assert editor.lines == [f"#> {long}", ""]
+
+
+def test_undo_takes_back_what_was_taken_and_not_what_was_typed(editor: Neovim) -> None:
+    ask(editor, "alue = call(1)\nb = 2", typed="v")
+    editor.until(GHOST, "alue = call(1)\nb = 2")
+    editor.type("<M-Down>")
+    editor.until(GHOST, "\nb = 2")
+    editor.type("<Tab><Esc>")
+    taken = ["value = call(1)", "b = 2"]
+    for left in (taken, taken[:1], ["v"]):
+        editor.until("vim.api.nvim_buf_get_lines(0, 1, -1, false)", left)
+        editor.type("u")
+
+
+def test_a_server_that_has_crashed_is_followed_by_another(tmp_path: Path) -> None:
+    with running_neovim(tmp_path, {}, {"a.py": '#> "a = 1"\n'}) as editor:
+        editor.type("o")
+        for crashes in range(1, 5):
+            editor.until(f"{STATS}.state", "ready")
+            editor.type("<Esc>S")
+            editor.until(GHOST, "a = 1")
+            before = editor.lua("require('viable').client().id")
+            kill(editor)
+            editor.until(GHOST, None)
+            if crashes < 4:
+                editor.until(f"(require('viable').client() or {{id = {before}}}).id ~= {before}", True)
+        editor.until("#vim.lsp.get_clients()", 0)
+        editor.type("<Esc>:ViableRestart<CR>")
+        editor.until(f"{STATS}.state", "ready")
+        editor.type("S")
+        editor.until(GHOST, "a = 1")
+
+
+def kill(editor: Neovim) -> None:
+    """End the editor's server as the kernel does where memory is full."""
+    children = "vim.iter(vim.api.nvim_get_proc_children(vim.fn.getpid()))"
+    assert editor.lua(f"{children}:map(function(pid) return vim.uv.kill(pid, 'sigkill') end):totable()") == [0]

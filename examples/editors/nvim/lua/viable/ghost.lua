@@ -11,7 +11,7 @@ local new = vim.fn.has("nvim-0.11") == 1
 local shown = nil
 -- The request under way: id and client.
 local pending = nil
--- How much to take, while the server is being asked for it: the buffer's tick, and what keys were pressed since.
+-- How much to take, while the server is being asked for it: client, the buffer's tick, and what keys were pressed since.
 local asked = nil
 
 local function request(client, method, params, handler, buffer)
@@ -169,6 +169,7 @@ local function take(count)
   local part, rest = item.text:sub(1, count), item.text:sub(count + 1)
   local lines = vim.split(part, "\n", { plain = true })
   clear()
+  vim.go.undolevels = vim.go.undolevels -- what was typed before is another step of undo (:help undo-break)
   vim.api.nvim_buf_set_text(current.buffer, current.row, current.col, current.row, current.col, lines)
   local row = current.row + #lines - 1
   local col = #lines[#lines] + (#lines == 1 and current.col or 0)
@@ -204,7 +205,7 @@ local function take_part(kind, after)
   local row, col = cursor()
   local params = vim.lsp.util.make_position_params(0, current.client.offset_encoding)
   params.text, params.kind = text(), kind
-  local mine = { tick = tick, after = after or {} }
+  local mine = { client = current.client, tick = tick, after = after or {} }
   local sent = request(current.client, "viable/nextStop", params, function(err, result)
     if asked ~= mine then
       return -- the file is another one
@@ -249,6 +250,19 @@ function M.turn(step)
   shown.index = (shown.index - 1 + step) % #shown.items + 1
   draw()
   return true
+end
+
+-- A server has ended: what it said and what it was asked go with it.
+function M.forget(id)
+  if shown and shown.client.id == id then
+    clear()
+  end
+  if pending and pending.client.id == id then
+    pending = nil
+  end
+  if asked and asked.client.id == id then
+    asked = nil
+  end
 end
 
 -- The text in view, or nil.

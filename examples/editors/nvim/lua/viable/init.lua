@@ -28,6 +28,10 @@ M.defaults = {
 
 M.config = M.defaults
 
+-- How often a server that has crashed is followed by another without the user's asking.
+local LIVES = 3
+local lives = LIVES
+
 local function builtin()
   return vim.lsp.inline_completion
 end
@@ -75,6 +79,8 @@ local function attached(client, buffer)
   end
 end
 
+local start_all
+
 local function start(buffer)
   local root = vim.fs.root(buffer, M.config.root_markers) or vim.fn.getcwd()
   local capabilities = vim.lsp.protocol.make_client_capabilities()
@@ -88,7 +94,28 @@ local function start(buffer)
     capabilities = capabilities,
     init_options = options,
     on_attach = attached,
+    on_exit = vim.schedule_wrap(function(code, signal, id)
+      require("viable.ghost").forget(id)
+      local crashed = code ~= 0 or (signal ~= 0 and signal ~= 15) -- 15 ends it by the user's wish
+      if not crashed or vim.v.exiting ~= vim.NIL then
+        return
+      elseif lives > 0 then
+        lives = lives - 1
+        start_all()
+      else
+        vim.notify("viable: the server has crashed; :ViableRestart starts another", vim.log.levels.WARN)
+      end
+    end),
   }, { bufnr = buffer })
+end
+
+-- Serve all files that are open; those that are served already stay with their server.
+function start_all()
+  for _, buffer in ipairs(vim.api.nvim_list_bufs()) do
+    if vim.api.nvim_buf_is_loaded(buffer) and vim.tbl_contains(M.config.filetypes, vim.bo[buffer].filetype) then
+      start(buffer)
+    end
+  end
 end
 
 function M.client(buffer)
@@ -112,14 +139,15 @@ function M.setup(config)
     callback = function(event) start(event.buf) end,
   })
   vim.api.nvim_create_user_command("ViableRestart", function()
-    vim.lsp.buf_request(0, "workspace/executeCommand", { command = "viable.restart" }, function() end)
-  end, { desc = "Load Viable's model anew" })
-  vim.api.nvim_create_user_command("ViableLog", function() vim.cmd.tabedit(vim.lsp.get_log_path()) end, {})
-  for _, buffer in ipairs(vim.api.nvim_list_bufs()) do
-    if vim.api.nvim_buf_is_loaded(buffer) and vim.tbl_contains(M.config.filetypes, vim.bo[buffer].filetype) then
-      start(buffer)
+    if M.client() then
+      vim.lsp.buf_request(0, "workspace/executeCommand", { command = "viable.restart" }, function() end)
+    else
+      lives = LIVES
+      start_all()
     end
-  end
+  end, { desc = "Load Viable's model anew, in a new server if there is none" })
+  vim.api.nvim_create_user_command("ViableLog", function() vim.cmd.tabedit(vim.lsp.get_log_path()) end, {})
+  start_all()
 end
 
 return M
