@@ -167,6 +167,21 @@ def test_a_newer_request_cancels_the_older(tmp_path: Path) -> None:
         assert editor.lines == [f"#> {long}", ""]
 
 
+@pytest.mark.parametrize("command", ["write b.py", "file c.py", "saveas d.py"])
+def test_a_file_with_a_new_name_is_served_by_that_name(editor: Neovim, command: str) -> None:
+    editor.type("<Esc>:enew!<CR>:set filetype=python<CR>")
+    ask(editor, "a = 1")
+    editor.until(GHOST, "a = 1")
+    documents = editor.lua(STATS)["documents"]
+    editor.type(f"<Esc>:silent {command}<CR>")
+    editor.until("vim.fn.expand('%')", command.split()[1])
+    editor.type("S")
+    editor.until(GHOST, "a = 1")
+    assert editor.lua(STATS)["documents"] == documents
+    editor.type("<Tab>")
+    editor.until("vim.api.nvim_get_current_line()", "a = 1")
+
+
 def test_undo_takes_back_what_was_taken_and_not_what_was_typed(editor: Neovim) -> None:
     ask(editor, "alue = call(1)\nb = 2", typed="v")
     editor.until(GHOST, "alue = call(1)\nb = 2")

@@ -70,8 +70,34 @@ local function map_keys(buffer)
   end
 end
 
+local start_all, start
+
+local function serves(buffer)
+  return vim.api.nvim_buf_is_loaded(buffer) and vim.tbl_contains(M.config.filetypes, vim.bo[buffer].filetype)
+end
+
+-- A file that gets another name is another file to the server. An unnamed one is wiped out when it gets its first.
+local function follow_name(client, buffer)
+  local group = vim.api.nvim_create_augroup("viable.name." .. buffer, {})
+  vim.api.nvim_create_autocmd({ "BufFilePre", "BufWipeout" }, {
+    group = group,
+    buffer = buffer,
+    callback = function()
+      if client.attached_buffers[buffer] then
+        vim.lsp.buf_detach_client(buffer, client.id)
+        vim.schedule(function()
+          if serves(buffer) then
+            start(buffer)
+          end
+        end)
+      end
+    end,
+  })
+end
+
 local function attached(client, buffer)
   map_keys(buffer)
+  follow_name(client, buffer)
   if builtin() then
     builtin().enable(M.config.auto, { bufnr = buffer, client_id = client.id })
   else
@@ -79,9 +105,7 @@ local function attached(client, buffer)
   end
 end
 
-local start_all
-
-local function start(buffer)
+function start(buffer)
   local root = vim.fs.root(buffer, M.config.root_markers) or vim.fn.getcwd()
   local capabilities = vim.lsp.protocol.make_client_capabilities()
   capabilities.general.positionEncodings = { "utf-8" } -- columns are bytes, as in Neovim itself
@@ -112,7 +136,7 @@ end
 -- Serve all files that are open; those that are served already stay with their server.
 function start_all()
   for _, buffer in ipairs(vim.api.nvim_list_bufs()) do
-    if vim.api.nvim_buf_is_loaded(buffer) and vim.tbl_contains(M.config.filetypes, vim.bo[buffer].filetype) then
+    if serves(buffer) then
       start(buffer)
     end
   end
