@@ -35,6 +35,8 @@
   (goto-char (point-max))
   (viable-suggest)
   (cl-assert (equal (check-wait #'viable-text) "alue = f(1)\nother = '😀'"))
+  (with-temp-buffer (run-hooks 'pre-command-hook 'post-command-hook)) ; a command in another buffer
+  (cl-assert (eq (key-binding (kbd "M-<right>")) #'viable-accept-word))
   (viable-accept-word)
   (cl-assert (equal (buffer-substring (line-beginning-position) (point)) "value"))
   (viable-accept-line)
@@ -43,6 +45,7 @@
   (viable-accept)
   (cl-assert (equal (buffer-substring (line-beginning-position) (point)) "other = '😀'"))
   (cl-assert (null (viable-text)))
+  (cl-assert (not (eq (key-binding (kbd "TAB")) #'viable-accept)))
   (eglot-shutdown (eglot-current-server))
   (set-buffer-modified-p nil)
   (delete-directory folder t)

@@ -29,6 +29,7 @@
     (define-key map (kbd "C-g") #'viable-dismiss)
     map)
   "Keys while a suggestion is shown.")
+(add-to-list 'minor-mode-map-alist (cons 'viable--overlay viable-shown-map))
 
 (defun viable-text ()
   "The suggestion that is shown, or nil."
@@ -47,10 +48,8 @@
   (unless (string-empty-p text)
     (setq viable--overlay (make-overlay (point) (point) nil t))
     (overlay-put viable--overlay 'viable-text text)
-    (overlay-put viable--overlay 'keymap viable-shown-map)
     (overlay-put viable--overlay 'after-string
-                 (propertize text 'face 'viable-ghost 'cursor t))
-    (set-transient-map viable-shown-map #'viable-text)))
+                 (propertize text 'face 'viable-ghost 'cursor t))))
 
 (defun viable-suggest ()
   "Ask for a suggestion at point."
