@@ -213,6 +213,15 @@ def test_a_server_that_has_crashed_is_followed_by_another(tmp_path: Path) -> Non
         editor.until(GHOST, "a = 1")
 
 
+def test_a_server_that_cannot_start_is_started_once(tmp_path: Path) -> None:
+    setup = {"cmd": ["sh", "-c", "echo started >> starts; exit 2"]}
+    with running_neovim(tmp_path, setup, {"a.py": ""}) as editor:
+        editor.until("vim.fn.execute('messages'):find(':ViableRestart starts another') ~= nil", True)
+        assert (tmp_path / "starts").read_text() == "started\n"
+        editor.type(":ViableRestart<CR>")
+        editor.until("#vim.fn.readfile('starts')", 2)
+
+
 def kill(editor: Neovim) -> None:
     """End the editor's server as the kernel does where memory is full."""
     children = "vim.iter(vim.api.nvim_get_proc_children(vim.fn.getpid()))"

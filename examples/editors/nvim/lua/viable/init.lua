@@ -106,6 +106,7 @@ local function attached(client, buffer)
 end
 
 function start(buffer)
+  local began = false -- one that does not get as far is set up wrongly, and another would be
   local root = vim.fs.root(buffer, M.config.root_markers) or vim.fn.getcwd()
   local capabilities = vim.lsp.protocol.make_client_capabilities()
   capabilities.general.positionEncodings = { "utf-8" } -- columns are bytes, as in Neovim itself
@@ -117,17 +118,18 @@ function start(buffer)
     root_dir = root,
     capabilities = capabilities,
     init_options = options,
+    on_init = function() began = true end,
     on_attach = attached,
     on_exit = vim.schedule_wrap(function(code, signal, id)
       require("viable.ghost").forget(id)
       local crashed = code ~= 0 or (signal ~= 0 and signal ~= 15) -- 15 ends it by the user's wish
       if not crashed or vim.v.exiting ~= vim.NIL then
         return
-      elseif lives > 0 then
+      elseif began and lives > 0 then
         lives = lives - 1
         start_all()
       else
-        vim.notify("viable: the server has crashed; :ViableRestart starts another", vim.log.levels.WARN)
+        vim.notify("viable: the server has ended; :ViableLog says why, :ViableRestart starts another", vim.log.levels.WARN)
       end
     end),
   }, { bufnr = buffer })
