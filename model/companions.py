@@ -86,7 +86,7 @@ def mtp_drafters(
     head = pick_rows(model_path, "projection.weight", modules.ids[:drafted].cpu())
     rows = MTPRows(modules, decoder, head, capacity, drafted)
     first = states[0]
-    if isinstance(first, GraphScorer) and (drafter := first.drafter(rows)):
+    if isinstance(first, GraphScorer) and (drafter := first.drafter(rows, longest)):
         log.info("drafts are computed with the block, by fused kernels")
         return [drafter]
     return [MTPDraft(rows.beside(), each, capacity, longest) for each in states]

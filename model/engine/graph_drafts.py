@@ -19,12 +19,12 @@ from torch import Tensor
 
 from model.engine.contracts import Draft
 from model.engine.drafters import NOTHING, common_prefix
-from model.gpu.drafts import BACK, DraftPass
+from model.gpu.drafts import BACK, DEPTH, DraftPass
 from model.gpu.record import Recorded
 from model.mtp_rows import MTPRows
 
-DRAFTED = 3
-"""Tokens of a block that drafts: the pending one and two drafts."""
+LEAST = 1 + DEPTH
+"""Tokens of a block that drafts: the pending one, and a draft of each module."""
 
 PIECE = 2048
 """Positions of a long prompt that the modules follow at a time."""
@@ -66,7 +66,7 @@ class Flight:
 
 
 class DraftedBlocks:
-    """The blocks of one scorer that draft.
+    """The blocks of one scorer that draft, of `tokens` tokens, LEAST or more.
 
     compute: block int32 [2 + R] on the device -> hidden, logits and best ids of its tokens, rows written.
     streams: fp32 [S + 1, K], the decoder's states of all positions. best: ids of a token that come to the host.
@@ -80,7 +80,9 @@ class DraftedBlocks:
         streams: Tensor,
         best: int,
         pool: Any,
+        tokens: int = LEAST,
     ) -> None:
+        self.tokens = tokens
         self.hits = 0
         """Blocks that were under way when the host asked for them."""
         self._drafts = drafts
@@ -89,10 +91,10 @@ class DraftedBlocks:
         self._streams = streams
         device = streams.device
         self._on_gpu = device.type == "cuda"
-        self._given = torch.zeros(2 + DRAFTED, dtype=torch.int32, pin_memory=self._on_gpu)
+        self._given = torch.zeros(2 + tokens, dtype=torch.int32, pin_memory=self._on_gpu)
         self._place = torch.zeros_like(self._given, device=device)
         # The host reads `best` and `next`; the copies are part of the recording.
-        self._best = [torch.zeros(DRAFTED, best, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
+        self._best = [torch.zeros(tokens, best, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
         self._next = [torch.zeros_like(self._given, pin_memory=self._on_gpu) for _ in range(2)]
         self._recorded = [Recorded(partial(self._block, turn), device, pool) for turn in range(2)]
         self._done = [torch.cuda.Event() if self._on_gpu else None for _ in range(2)]
@@ -122,8 +124,8 @@ class DraftedBlocks:
         return 1000 * float(begin.elapsed_time(end)) / count
 
     def takes(self, start: int, count: int) -> bool:
-        """Can a block of `count` tokens be drafted from here?"""
-        return start >= BACK and count <= DRAFTED
+        """Can a block of `count` tokens be drafted from here? It is computed whole, and has rows for all of it."""
+        return start >= BACK and count <= self.tokens and start + self.tokens < len(self._streams)
 
     def has_followed(self, held: Sequence[int]) -> bool:
         """Are the modules' rows there for all of `held` that a block does not compute anew?"""
@@ -208,7 +210,7 @@ class DraftedBlocks:
         self._followed = known[: end + 1]
 
     def _give(self, start: int, ids: Sequence[int]) -> None:
-        filled = [start, len(ids), *ids, *[0] * (DRAFTED - len(ids))]
+        filled = [start, len(ids), *ids, *[0] * (self.tokens - len(ids))]
         self._given.copy_(torch.tensor(filled, dtype=torch.int32))
         self._place.copy_(self._given, non_blocking=True)
 

@@ -18,7 +18,7 @@ from model.attention import attention
 from model.cache import Cache
 from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
-from model.engine.graph_drafts import DRAFTED, DraftedBlocks, GraphDraft
+from model.engine.graph_drafts import LEAST, DraftedBlocks, GraphDraft
 from model.engine.order import Greedy, Order, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
@@ -99,16 +99,18 @@ class GraphScorer:
         return self._streams[: self.capacity]
 
     @torch.inference_mode()
-    def drafter(self, rows: MTPRows) -> GraphDraft | None:
+    def drafter(self, rows: MTPRows, longest: int = 0) -> GraphDraft | None:
         """Let blocks draft by multi-token modules from now on; None where the modules cannot be computed here.
 
+        Each drafts `longest` tokens, but one for each module at least.
         Before the first pass.
         """
         if unsupported_drafts(rows):
             return None
         try:
             drafts = DraftPass(rows, self._block, self.capacity)
-            drafted = DraftedBlocks(drafts, rows, self._compute_rows, self._streams, FIRST_IDS, self._pool)
+            tokens = max(longest + 1, LEAST)
+            drafted = DraftedBlocks(drafts, rows, self._compute_rows, self._streams, FIRST_IDS, self._pool, tokens)
             drafted.warm()
         except torch.OutOfMemoryError:
             log.warning("the GPU's memory is too full to draft with the block; drafts are computed module by module")
@@ -180,7 +182,7 @@ class GraphScorer:
             rows = PromptRows(self, self._run_prefill(ids))
         elif self._drafted and self._drafts(wanted, first, ids):
             # A block that follows may begin behind this one, and its drafts behind that.
-            go_on = wanted and isinstance(order, Greedy) and first + 3 * DRAFTED <= self.capacity
+            go_on = wanted and isinstance(order, Greedy) and first + 3 * self._drafted.tokens <= self.capacity
             flight = self._drafted.run(self._ids, ids, go_on)
             rows = BlockRows(self, Found(flight.results.hidden, flight.results.logits, flight.results.ids), flight.wait)
             self.replays += 1

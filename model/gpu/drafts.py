@@ -3,6 +3,9 @@
 Depth 1 at position t reads the decoder's state there and token t + 1, and says token t + 2; depth 2 reads the state of
 depth 1 and token t + 2, and says token t + 3 (DeepSeek-V3 Technical Report, 2024, section 2.2).
 
+Behind the last depth it is run on, as `model.engine.mtp_draft` says: it reads its own state and its own draft. What it
+writes there is written again by the block that comes next.
+
 A block begins at `start`. Depth 1 is computed from start - 1 on, depth 2 from start - 2 on: there stood, in the block
 before, tokens that the host may since have replaced. All rows behind what the decoder agrees with are computed in vain,
 and overwritten by the next block.
@@ -89,7 +92,20 @@ class DraftPass:
         drafted = self._best(0, first)
         tokens = kernels.follow(best, block, drafted, self.table)
         second = self._state(1, self.states[wide], tokens, places[:1])
-        return kernels.settle(best, block, drafted, self._best(1, second), self.table, len(block) - 2)
+        following = kernels.settle(best, block, drafted, self._best(1, second), self.table, len(block) - 2)
+        return self._longer(following, second, following[:1] - block[:1] + (DEPTH - 1))
+
+    def _longer(self, block: Tensor, states: Tensor, last: Tensor) -> Tensor:
+        """A block [2 + R] that has DEPTH drafts, with as many as it has room for; the last of them was read from row
+        `last` [1] of the states."""
+        known = 2 + 1 + DEPTH
+        state = states[last.long()]
+        for i in range(known, len(block)):
+            place = (block[:1] + (i - known)).clamp_(max=self._capacity)
+            state = self._state(DEPTH - 1, state, block[i - 1 : i], place)
+            block[i : i + 1] = self.table[self._best(DEPTH - 1, state)[0].long()]
+            block[1:2] += 1
+        return block
 
     def _state(self, depth: int, state: Tensor, tokens: Tensor, start: Tensor) -> Tensor:
         """[R', K] and R' ids at positions start … -> the next state [R', K]"""

@@ -12,7 +12,7 @@ import model
 from model import mtp
 from model.engine import Draft, Fixed, Greedy, NoDraft, Sampled, decode, trusting, verified
 from model.engine.contracts import Drafter
-from model.engine.graph_drafts import DRAFTED, GraphDraft
+from model.engine.graph_drafts import LEAST, GraphDraft
 from model.engine.graph_scorer import GraphScorer
 from model.engine.mtp_draft import MTPDraft
 from model.engine.scorer import CachedScorer
@@ -78,10 +78,12 @@ def written(
 
 @pytest.mark.parametrize("each", [0, 2, 7])
 @pytest.mark.parametrize("order", [Greedy(), Sampled(0.9, 0.9, seed=4)], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("width", [1, 5])
-def test_writes_what_single_tokens_write(decoder: model.Decoder, each: int, order: object, width: int) -> None:
+@pytest.mark.parametrize(("width", "longest"), [(1, 2), (5, 2), (3, 3), (4, 4)])
+def test_writes_what_single_tokens_write(
+    decoder: model.Decoder, each: int, order: object, width: int, longest: int
+) -> None:
     scorer = GraphScorer(decoder, CAPACITY)
-    drafter = scorer.drafter(rows_for(decoder))
+    drafter = scorer.drafter(rows_for(decoder), longest)
     assert drafter is not None
     plain = CachedScorer(decoder, CAPACITY)
     expected = written(plain, NoDraft(), each, order=order, window=Fixed(0))
@@ -121,13 +123,14 @@ def test_the_first_token_does_not_wait_for_the_modules(decoder: model.Decoder) -
     assert begun[2:] == [before + 2] * 2
 
 
+@pytest.mark.parametrize("longest", [2, 3, 5])
 @pytest.mark.parametrize("each", [0, 5])
-def test_drafts_what_the_modules_draft_one_by_one(decoder: model.Decoder, each: int) -> None:
+def test_drafts_what_the_modules_draft_one_by_one(decoder: model.Decoder, each: int, longest: int) -> None:
     scorer = GraphScorer(decoder, CAPACITY)
-    drafter = scorer.drafter(rows_for(decoder))
+    drafter = scorer.drafter(rows_for(decoder), longest)
     assert drafter is not None
     plain = CachedScorer(decoder, CAPACITY)
-    slow = MTPDraft(rows_for(decoder), plain, CAPACITY)
+    slow = MTPDraft(rows_for(decoder), plain, CAPACITY, longest)
     seen: list[int] = []
 
     class Both:
@@ -140,8 +143,8 @@ def test_drafts_what_the_modules_draft_one_by_one(decoder: model.Decoder, each: 
                 seen.append(len(draft.ids))
             return draft
 
-    written(scorer, Both(), each)
-    assert len(seen) > 10 and seen.count(2) >= len(seen) - 1  # the last token has no room for two
+    written(scorer, Both(), each, window=Fixed(longest))
+    assert len(seen) > 7 and seen.count(longest) >= len(seen) - longest + 1  # the last tokens have no room for all
 
 
 def test_a_block_taken_on_trust_is_not_lost(decoder: model.Decoder) -> None:
@@ -158,13 +161,14 @@ def test_a_block_taken_on_trust_is_not_lost(decoder: model.Decoder) -> None:
     assert written(scorer, Wanting(), accept=trusting) == expected
 
 
-def test_near_the_start_and_the_end_blocks_do_not_draft(decoder: model.Decoder) -> None:
+@pytest.mark.parametrize("longest", [2, 4])
+def test_near_the_start_and_the_end_blocks_do_not_draft(decoder: model.Decoder, longest: int) -> None:
     scorer, plain = GraphScorer(decoder, CAPACITY), CachedScorer(decoder, CAPACITY)
-    drafter = scorer.drafter(rows_for(decoder))
+    drafter = scorer.drafter(rows_for(decoder), longest)
     assert drafter is not None
     for prompt in ([5], [5, 6], [5, 6, 7], [*PROMPT, *PROMPT, *PROMPT, *PROMPT[:30]]):
         expected = written(plain, NoDraft(), prompt=prompt)
-        assert written(scorer, drafter, prompt=prompt) == expected
+        assert written(scorer, drafter, prompt=prompt, window=Fixed(longest)) == expected
 
 
 def test_modules_of_another_kind_are_left_to_others(decoder: model.Decoder) -> None:
@@ -172,7 +176,7 @@ def test_modules_of_another_kind_are_left_to_others(decoder: model.Decoder) -> N
     single = mtp.fresh(decoder, mtp.MTPConfig(1, 40, len(ids)), ids, seed=1).requires_grad_(False)
     rows = MTPRows(single, decoder, [single.head_rows(decoder)], CAPACITY)
     assert GraphScorer(decoder, CAPACITY).drafter(rows) is None
-    assert DRAFTED == 3 and isinstance(GraphScorer(decoder, CAPACITY).drafter(rows_for(decoder)), GraphDraft)
+    assert LEAST == 3 and isinstance(GraphScorer(decoder, CAPACITY).drafter(rows_for(decoder)), GraphDraft)
 
 
 def test_without_room_drafts_are_left_to_others(decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
