@@ -26,6 +26,7 @@ for _command in (
     eval_model.source,
     eval_model.gaps,
     eval_model.routing,
+    eval_model.rounding,
     eval_model.context,
     eval_model.claims,
     eval_beside.imports,

@@ -1,4 +1,4 @@
-"""`viable eval source`, `routing`, `context` and `claims`: what a model and its parts make of source as it stands."""
+"""`viable eval source`, `routing`, `rounding`, `context`, `claims`: what a model makes of source as it stands."""
 
 from __future__ import annotations
 
@@ -119,6 +119,37 @@ def _drawn(found: list[Any]) -> str:
 
     points = {one.strategy: (100 * one.share, one.bits_per_byte) for one in found}
     return scatter(points, "experts active per token, %", "bits per byte, held-out files")
+
+
+@click.command()
+@_measured
+@click.option("--tokens", default=256, show_default=True, metavar="N", help="Of each text.")
+@click.option(
+    "--problems",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="HumanEval.jsonl.gz: prompts with their solutions instead of held-out files.",
+)
+def rounding(
+    model: str, files: int, site: Path, draw: int, device: str, dtype: str, tokens: int, problems: Path | None
+) -> None:  # fmt: skip
+    """What weights in few bits change: next tokens beside those of the same model in fp32, text by text."""
+    from assistant.eval import architecture
+    from assistant.eval import rounding as rounded
+    from assistant.eval.humaneval import read_problems, subset
+
+    if problems is None:
+        texts = _texts(site, files, draw)
+    else:
+        texts = [one.prompt + one.canonical_solution for one in subset(read_problems(problems), files)]
+    path, decoder, tokenizer = _open(model, device, dtype)
+    exact = _open(model, device, "float32")[1]
+    found = rounded.apart(architecture.score(exact), architecture.score(decoder), tokenizer, texts, tokens)
+    click.echo(
+        f"{found.positions} positions: divergence {found.divergence:.4f} nats, {found.same:.1%} the same best token,"
+        f" {found.bits_per_byte:.4f} bits per byte (fp32: {found.exact_bits_per_byte:.4f})"
+    )
+    _line({"rounding": asdict(found), "model": path.name, "dtype": dtype, "files": files, "tokens": tokens})
 
 
 @click.command()

@@ -44,6 +44,7 @@ class Problem(msgspec.Struct, frozen=True):
     prompt: str
     entry_point: str
     test: str
+    canonical_solution: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 import model
 from assistant.cli.eval import command
-from assistant.eval import architecture, claims
+from assistant.eval import architecture, claims, rounding
 from model.companions import FOLDER
 from model.small import stored
 from model.small.network import Network
@@ -67,6 +68,41 @@ def test_a_gap_is_filled_where_every_token_is_the_best() -> None:
 
     assert lines.fills(score, [1, 2, 3], answer)
     assert not lines.fills(score, [1, 2, 3], [4, 6, 6]) and not lines.fills(score, [1, 2], answer)
+
+
+def test_rounding_is_what_a_model_is_beside_itself(folder: Path, site: Path, tmp_path: Path) -> None:
+    same, few = (asked(folder, site, "rounding", "--dtype", dtype)["rounding"] for dtype in ("float32", "int8"))
+    assert same["positions"] == few["positions"] > 20
+    assert abs(same["divergence"]) < 1e-6 and same["same"] == 1
+    assert same["bits_per_byte"] == same["exact_bits_per_byte"] == few["exact_bits_per_byte"]
+    assert 0 < few["divergence"] < 0.1 and few["bits_per_byte"] != few["exact_bits_per_byte"]
+    row = {
+        "task_id": "a/0",
+        "prompt": "def f(x):\n",
+        "entry_point": "f",
+        "test": "",
+        "canonical_solution": 20 * "    x += 1\n",
+    }
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    written = asked(folder, site, "rounding", "--problems", str(tmp_path / "p.jsonl"), "--tokens", "50")
+    assert written["rounding"]["positions"] == 41
+
+
+def test_divergence_is_the_one_that_is_written_down() -> None:
+    class Letters:
+        pieces = (b"a", b"b")
+
+        def encode(self, text: str) -> list[int]:
+            return [int(letter == "b") for letter in text]
+
+    def of(share: float) -> lines.Score:
+        return lambda row: torch.tensor([1 - share, share]).log().expand(row.shape[1], 2)
+
+    found = rounding.apart(of(0.25), of(0.5), Letters(), ["a" * 12, "ab" * 6, "short"], 12)  # type: ignore[arg-type]
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert found.positions == 6 and found.divergence == pytest.approx(expected, rel=1e-5)
+    assert found.same == 1 and found.bits_per_byte == pytest.approx(1)  # of equal ones the first is the best
+    assert found.exact_bits_per_byte == pytest.approx((4 * math.log2(1 / 0.75) + 2 * 2) / 6, rel=1e-5)
 
 
 def test_routing_counts_experts(folder: Path, site: Path, tmp_path: Path) -> None:
