@@ -15,7 +15,8 @@ from torch import Tensor
 from kernels.weights import Eight, Four, four
 from model.decoder import Decoder
 from model.lora import Adapter, Switch, aside, fitting, layers
-from model.quantised import Int4Linear, Int8Linear, to_int4, to_int8
+from model.quantised import Int4Linear, Int8Linear, to_int8
+from model.rounding import to_int4
 
 SLICE = 1024
 """Rows rounded at once."""

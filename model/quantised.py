@@ -1,6 +1,6 @@
-"""Weights in fewer bits: how they are rounded, and the modules that stand where a `Linear` or `Embedding` stood.
+"""Weights in fewer bits: how eight are rounded, and the modules that stand where a `Linear` or `Embedding` stood.
 
-Letters: N features out, K features in, g groups of columns per row.
+Letters: N features out, K features in. `model.rounding` has four bits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import kernels
 from kernels import Packed
 from kernels.weights import Eight
+from model.rounding import Int4
 
 
 class Int8(NamedTuple):
@@ -21,17 +22,6 @@ class Int8(NamedTuple):
 
     codes: Tensor  # int8 [N, K], -127 … 127
     scales: Tensor  # fp32 [N]
-
-
-class Int4(NamedTuple):
-    """Rows [N, K] in four bits: (codes - 8) · steps + offsets, group by group."""
-
-    codes: Tensor  # uint8 [N, K], 0 … 15
-    steps: Tensor  # bfloat16 [N, g]
-    offsets: Tensor  # bfloat16 [N, g]
-
-
-GROUP = 32  # columns of Int4 that share a step and an offset
 
 
 def to_int8(rows: Tensor) -> Int8:
@@ -67,34 +57,6 @@ def _stored(slices: Iterable[Tensor]) -> Iterator[tuple[int, str, Tensor]]:
     for some in slices:
         yield place, "F32", some.contiguous().view(torch.uint8)
         place += len(some)
-
-
-def to_int4(rows: Tensor, rounds: int = 3) -> Int4:
-    """Each group of columns rounded to 16 steps, which are then fitted to it.
-
-    The steps first span the group. Then, `rounds` times: codes for the steps, and the least-squares steps for the
-    codes. Neither half of a round makes the squared error larger.
-    """
-    x = rows.float().unflatten(-1, (-1, GROUP))
-    low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
-    steps = ((high - low) / 15).clamp(min=1e-12)
-    offsets = low + 8 * steps
-    middle = x.mean(-1, keepdim=True)
-    for _ in range(rounds):
-        codes = _codes(x, steps, offsets)
-        centre = codes.mean(-1, keepdim=True)
-        spread = codes - centre
-        fitted = (spread * (x - middle)).sum(-1, keepdim=True) / spread.square().sum(-1, keepdim=True)
-        steps = torch.where(fitted > 1e-12, fitted, steps)  # not where a group is constant: 0/0
-        offsets = middle - steps * centre
-    steps, offsets = steps.bfloat16(), offsets.bfloat16()
-    codes = _codes(x, steps.float(), offsets.float()) + 8
-    return Int4(codes.to(torch.uint8).flatten(-2), steps.squeeze(-1), offsets.squeeze(-1))
-
-
-def _codes(x: Tensor, steps: Tensor, offsets: Tensor) -> Tensor:
-    """-8 … 7, as floats."""
-    return ((x - offsets) / steps).round_().clamp_(-8, 7)
 
 
 class Int8Linear(nn.Module):

@@ -307,11 +307,15 @@ def random_decoder(dtype: str = "auto", device: str = "cuda") -> Decoder:
 
 
 def _quantise(decoder: Decoder) -> None:
-    """Four bits for the matrices of all layers, eight for the embedding, which is the head, as the loader has it."""
+    """Four bits for the matrices of all layers, eight for the embedding, which is the head.
+
+    The loader leaves some of a layer's matrices eight bits (`model.rounding.finer`); one launch takes one kind alone.
+    """
     from kernels.weights import Eight
     from model.decoder import Block
     from model.layers import Embedding, Linear
-    from model.quantised import Int4Linear, Int8Embedding, Int8Linear, to_int4, to_int8
+    from model.quantised import Int4Linear, Int8Embedding, Int8Linear, to_int8
+    from model.rounding import to_int4
 
     for block in decoder.blocks:
         assert isinstance(block, Block)

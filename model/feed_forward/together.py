@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.feed_forward.routing import Choice
-from model.quantised import GROUP, Int4, Int4Linear
+from model.quantised import Int4Linear
+from model.rounding import GROUP, Int4
 
 LARGEST = 1 << 22
 """Numbers in all matrices of a layer: of more, reading what was not chosen takes longer than starting products."""

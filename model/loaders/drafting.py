@@ -21,7 +21,8 @@ from model.loaders import Problems, drafting_layers, names
 from model.loaders.fill import PRECISIONS, int4, shrink
 from model.loaders.sources import Source, open_source
 from model.mtp import MTP, MTPConfig, MTPModule
-from model.quantised import Int4, Int4Linear
+from model.quantised import Int4Linear
+from model.rounding import Int4
 
 _NAMES = {
     "state_norm.weight": "hnorm.weight",
@@ -57,7 +58,8 @@ def load_drafts(path: Path, decoder: Decoder) -> MTP:
     if any(isinstance(module, Int4Linear) for module in decoder.modules()):
         for depth in range(shape.depth):
             key = f"depths.{depth}.projection"
-            halves = [part.roll(part.shape[1] // 2, 1).to(decoder.device) for part in int4(matrices[f"{key}.weight"])]
+            four = int4(matrices[f"{key}.weight"], decoder.device)
+            halves = [part.roll(part.shape[1] // 2, 1) for part in four]
             modules.get_submodule(f"depths.{depth}").projection = Int4Linear(Int4(*halves), None)
         shrink(modules, matrices, PRECISIONS["int4"], decoder.device)
     for key, weight in list(modules.named_parameters()):

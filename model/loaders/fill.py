@@ -21,16 +21,14 @@ from model.loaders.matrix import Matrix
 from model.loaders.sources import Source
 from model.one_call import in_one_call
 from model.quantised import (
-    GROUP,
-    Int4,
     Int4Linear,
     Int8,
     Int8Embedding,
     Int8Linear,
     StoredEmbedding,
-    to_int4,
     to_int8_by_slices,
 )
+from model.rounding import GROUP, Int4, finer, to_int4
 from model.threads import one_thread
 
 
@@ -93,7 +91,8 @@ def shrink(whole: nn.Module, weights: Mapping[str, Matrix], precision: Precision
     # The largest first: while it is put in another order, it is there twice.
     modules = sorted(whole.named_modules(), key=lambda named: -_largest(named[1]))
     linear = [name for name, module in modules if isinstance(module, Linear)]
-    quantised = _side_by_side(lambda name: _quantised(name, weights, precision, device), linear, device)
+    eight = finer([name for name, module in whole.named_modules() if isinstance(module, Linear)])
+    quantised = _side_by_side(lambda name: _quantised(name, weights, precision, device, eight), linear, device)
     for name, made in zip(linear, quantised, strict=True):
         _put(whole, name, made)
     for name, module in modules:
@@ -144,13 +143,18 @@ def _embedding(decoder: Decoder, weights: Mapping[str, Matrix], device: torch.de
     return Int8Embedding(Eight(*(part.to(device) for part in _int8(matrix))))
 
 
-def _quantised(name: str, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> nn.Module:
+def _quantised(
+    name: str, weights: Mapping[str, Matrix], precision: Precision, device: torch.device, eight: set[str]
+) -> nn.Module:
+    """eight: what keeps eight bits, if the checkpoint has it in more than four."""
     matrix, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
     numbers = None if bias is None else bias.read(torch.float32, device)
     rows, columns = matrix.shape
     # The head decides between near-equal tokens: it keeps eight bits. So does what no layout of four bits fits.
     if precision.linear == "int4" and name != "projection" and rows % 16 == 0 and columns % GROUP == 0:
-        return Int4Linear(Int4(*(part.to(device) for part in int4(matrix))), numbers)
+        four = _taken(matrix, device) if name in eight else int4(matrix, device)
+        if four is not None:
+            return Int4Linear(four, numbers)
     packed = matrix.in_eight_bits() if device.type == "cpu" else None
     return Int8Linear(packed or Int8(*(part.to(device) for part in _int8(matrix))), numbers)
 
@@ -159,7 +163,7 @@ def _quantised_experts(matrix: Matrix, count: int, precision: Precision, device:
     """A matrix of fewer bits for each of `count` experts, whose rows stand below each other."""
     rows, columns = matrix.shape
     if precision.linear == "int4" and rows // count % 16 == 0 and columns % GROUP == 0:
-        fours = zip(*(part.to(device).chunk(count) for part in int4(matrix)), strict=True)
+        fours = zip(*(part.chunk(count) for part in int4(matrix, device)), strict=True)
         return QuantisedExperts([Int4Linear(Int4(*parts), None) for parts in fours], rows // count)
     eights = zip(*(part.to(device).chunk(count) for part in _int8(matrix)), strict=True)
     return QuantisedExperts([Int8Linear(Int8(*parts), None) for parts in eights], rows // count)
@@ -173,22 +177,30 @@ def _join(name: str, mixture: MixtureOfExperts, weights: Mapping[str, Matrix]) -
     matrices = [weights[f"{name}.{key}.weight"] for key in keys]
     biased = any(f"{name}.{key}.bias" in weights for key in keys)
     if not biased and together.fits([matrix.shape for matrix in matrices], mixture.count):
-        mixture.few = together.pack([int4(matrix) for matrix in matrices], mixture.count)
+        mixture.few = together.pack([int4(matrix, torch.device("cpu")) for matrix in matrices], mixture.count)
 
 
 def _int8(matrix: Matrix) -> Int8:
     return to_int8_by_slices((rows for _, rows in matrix.slices()), *matrix.shape)
 
 
-def int4(matrix: Matrix) -> Int4:
+def int4(matrix: Matrix, device: torch.device) -> Int4:
+    """A matrix in four bits on `device`, where it is rounded: as the checkpoint has it, if it has four."""
+    if taken := _taken(matrix, device):
+        return taken
     rows, columns = matrix.shape
-    if stored := matrix.four_bits():
-        codes, scales = stored
-        steps = scales.to(torch.bfloat16)
-        return Int4(codes, steps, torch.zeros_like(steps))
-    factors = (torch.empty(rows, columns // GROUP, dtype=torch.bfloat16) for _ in range(2))
-    whole = Int4(torch.empty(rows, columns, dtype=torch.uint8), *factors)
+    factors = (torch.empty(rows, columns // GROUP, dtype=torch.bfloat16, device=device) for _ in range(2))
+    whole = Int4(torch.empty(rows, columns, dtype=torch.uint8, device=device), *factors)
     for place, slice_ in matrix.slices():
-        for kept, new in zip(whole, to_int4(slice_), strict=True):
+        for kept, new in zip(whole, to_int4(slice_.to(device)), strict=True):
             kept[place : place + len(slice_)] = new
     return whole
+
+
+def _taken(matrix: Matrix, device: torch.device) -> Int4 | None:
+    """The checkpoint's own codes of four bits, if it has them."""
+    if stored := matrix.four_bits():
+        codes, scales = stored
+        steps = scales.to(device, torch.bfloat16)
+        return Int4(codes.to(device), steps, torch.zeros_like(steps))
+    return None

@@ -18,7 +18,9 @@ from model.engine.scorer import CachedScorer
 from model.errors import ModelUsageError
 from model.gpu import unsupported
 from model.gpu.block import FEWEST, KernelByKernel, OneLaunch
-from model.quantised import Int8Embedding, Int8Linear
+from model.loaders.fill import int4
+from model.loaders.pick import matrices
+from model.quantised import Int4Linear, Int8Embedding, Int8Linear
 from tests.tiny import write_tiny_gguf
 from validators import AcceptAll
 
@@ -60,6 +62,17 @@ def test_ranks_as_the_plain_scorer_does(
     assert scorer.passes == len(pieces)
 
 
+def all_in_four(decoder: model.Decoder, path: Path) -> None:
+    """Also the layers that keep eight bits."""
+    whole = matrices(path)
+    for name, layer in list(decoder.named_modules()):
+        if isinstance(layer, Int8Linear) and name != "projection":
+            owner, _, place = name.rpartition(".")
+            with backend.use("stream"):
+                few = Int4Linear(int4(whole[f"{name}.weight"], decoder.device), layer.bias)
+            setattr(decoder.get_submodule(owner), place, few)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "int4"])
 def test_one_launch_gives_what_kernel_by_kernel_gives(
     tmp_path: Path, device: str, dtype: str, monkeypatch: pytest.MonkeyPatch
@@ -70,6 +83,11 @@ def test_one_launch_gives_what_kernel_by_kernel_gives(
     if device == "cpu" and dtype == "int4":
         assert isinstance(decoder.projection, Int8Linear)
         decoder.embedding = Int8Embedding(decoder.projection.packed.data)
+    monkeypatch.setenv("VIABLE_ONE_LAUNCH", "1")
+    if dtype == "int4":  # which takes weights of one kind alone
+        assert isinstance(GraphScorer(decoder, CAPACITY)._block._through, KernelByKernel)
+        all_in_four(decoder, path)
+    monkeypatch.delenv("VIABLE_ONE_LAUNCH")
     apart = GraphScorer(decoder, CAPACITY)
     monkeypatch.setenv("VIABLE_ONE_LAUNCH", "1")
     together = GraphScorer(decoder, CAPACITY)
@@ -199,8 +217,8 @@ def test_weights_of_few_bits_give_what_their_modules_give(tmp_path: Path, dtype:
         decoder.embedding = Int8Embedding(decoder.projection.packed.data)
     layers = GraphScorer(decoder, 64)._block.layers
     held = [weight for layer in layers for half in layer for weight, _ in half.reads()]
-    assert len(held) == 8
-    assert all(isinstance(weight, Four if dtype == "int4" else Eight) for weight in held)
+    few = Four if dtype == "int4" else Eight  # `model.rounding.finer` says which keep eight
+    assert [type(weight) for weight in held] == [Eight, few, few, few, Eight, few, Eight, few]
     scorer, plain = GraphScorer(decoder, 64), CachedScorer(decoder, 64)
     for new in (ids(40), ids(3, 1), [5]):
         ours, theirs = scorer.extend(new, Greedy())[-1], plain.extend(new, Greedy())[-1]

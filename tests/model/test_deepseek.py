@@ -130,8 +130,10 @@ def test_fewer_bits_are_near(tmp_path: Path, name: str, dtype: str, bound: float
     kind, values = CASES[name]
     every = {"num_experts_per_tok": 16, "n_group": 1, "topk_group": 1, "rope_parameters": None}
     theirs = write(tmp_path, kind, values | every, scale=1.0)
+    # One text is too few to tell: it is 0.27 of one and 0.31 of another.
+    texts = torch.randint(0, COMMON["vocab_size"], (12, 131), generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
-        assert relative_rms(model.load(tmp_path, dtype=dtype)(IDS).float(), theirs(IDS).logits) <= bound
+        assert relative_rms(model.load(tmp_path, dtype=dtype)(texts).float(), theirs(texts).logits) <= bound
 
 
 def to_fp8(folder: Path, block: int = 128) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import model
 from kernels import native
 from kernels.stored import pack_stored
 from model.loaders.gguf import GGUF
-from model.quantised import GROUP, Int8Linear, StoredEmbedding, to_int4, to_int8
+from model.quantised import Int8Linear, StoredEmbedding, to_int8
 from tests.tiny import Shape, write_tiny_gguf, write_tiny_safetensors
 
 IDS = torch.randint(256, (1, 97), generator=torch.Generator().manual_seed(5))
@@ -36,25 +36,6 @@ def test_int8_rounds_to_half_a_step() -> None:
     assert codes.abs().max() == 127
     assert ((codes * scales[:, None] - rows).abs() <= scales[:, None] / 2 * 1.0001).all()
     assert (codes[3] == 0).all()
-
-
-def dense(rows: Tensor, rounds: int) -> Tensor:
-    codes, steps, offsets = to_int4(rows, rounds)
-    assert codes.max() <= 15
-    grouped = codes.unflatten(-1, (-1, GROUP)).float() - 8
-    numbers: Tensor = grouped * steps.float()[..., None] + offsets.float()[..., None]
-    return numbers.flatten(-2)
-
-
-def test_int4_fitting_helps() -> None:
-    rows = gaussian()
-    spanned, fitted = (relative_rms(dense(rows, rounds), rows) for rounds in (0, 3))
-    assert fitted < 0.95 * spanned < 0.09
-
-
-def test_int4_of_constant_groups_is_exact() -> None:
-    rows = torch.tensor([0.0, 0.5, -3.0]).repeat_interleave(GROUP).unsqueeze(0)
-    assert torch.equal(dense(rows, 3), rows)
 
 
 # (dtype, relative RMS of the logits): random weights are a hard case, since no direction matters more than others.
