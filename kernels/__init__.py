@@ -30,7 +30,7 @@ from kernels.block import (
 )
 from kernels.experts import experts_add, experts_swiglu, route
 from kernels.latent import absorb, attend_latent, merge_latent
-from kernels.layer import layer, layer_problem, pack_layer, prepare_layers
+from kernels.layer import kind_problem, layer, layer_problem, pack_layer, prepare_layers
 from kernels.stored import pack_stored, packs_stored, prepare_stored
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "int8_linear",
     "join",
     "keep",
+    "kind_problem",
     "layer",
     "layer_problem",
     "layers",

@@ -310,7 +310,7 @@ class Writer:
             switch.add_case(self.number(number), block)
         self.to.position_at_end(after)
 
-    def when(self, condition: Value, write: Callable[[], None]) -> None:
+    def when(self, condition: Value, write: Callable[[], object]) -> None:
         """Only where the condition holds."""
         with self.to.if_then(condition):
             write()

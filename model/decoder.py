@@ -35,6 +35,10 @@ class Block(nn.Module):
         y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return y
 
+    def run(self, x: Tensor, span: Span, layers: Sequence[LayerCache | LayerCaches | None]) -> tuple[Tensor, int]:
+        """This block, for the first of `layers`, and how many blocks that were: others may take more of them."""
+        return self(x, span, layers[0]), 1
+
 
 class Decoder(nn.Module):
     """ids [B, T] -> logits [B, T, V].
@@ -138,9 +142,13 @@ class Decoder(nn.Module):
         between: Callable[[], None],
     ) -> Tensor:
         x: Tensor = self.embedding(ids)
-        for block, layer in zip(self.blocks, layers, strict=True):
+        done = 0
+        while done < len(self.blocks):
             between()
-            x = block(x, span, layer)
+            block = self.blocks[done]
+            assert isinstance(block, Block)
+            x, count = block.run(x, span, layers[done:])
+            done += count
         return x
 
 

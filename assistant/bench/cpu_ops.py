@@ -87,50 +87,75 @@ def products(rounds: int) -> Iterator[tuple[str, int, float, int]]:
 
 
 def layers(rounds: int) -> Iterator[tuple[str, int, float, int]]:
-    """The same for whole layers, in one call, with the adapter and without."""
+    """The same for whole layers, in one call: the default model's with the adapter and without, and viable-small's."""
     import torch
 
     import kernels
     from kernels.layer import Text
 
-    probe = _layer()
-    if problem := kernels.layer_problem(probe):
-        click.echo(f"{'a layer in one call':<28}{problem}")
-        return
-    size = sum(features * columns for name, (features, columns) in SHAPES.items() if name != "head")
-    made = [kernels.pack_layer(_layer()) for _ in range(_copies(size))]
-    keys = torch.randn(GROUPS, SEEN + max(ROWS), WIDTH).bfloat16()
-    for adapted in (False, True):
-        for rows in (rows for rows in ROWS if rows <= 32):
-            x, rotation = torch.randn(rows, SHAPES["qkv"][1]), torch.ones(rows, WIDTH)
-            text = Text(SEEN, rows, keys, keys.clone())
-            call = partial(_through, x, (rotation, rotation), text, adapted)
-            yield f"layer{', adapted' * adapted}", rows, _quickest(call, made, rounds), size
+    for name, make, kept, turns in (("layer", _layer, (GROUPS, WIDTH, 2), 2), ("small layer", _small, (1, 192, 1), 6)):
+        probe = make()
+        if problem := kernels.layer_problem(probe):
+            click.echo(f"{name + ' in one call':<28}{problem}")
+            continue
+        made = [kernels.pack_layer(make()) for _ in range(_copies(probe.read))]
+        groups, width, count = kept
+        rows_kept = tuple(torch.randn(groups, SEEN + max(ROWS), width).bfloat16() for _ in range(count))
+        for adapted in (False, True)[: 1 + (name == "layer")]:
+            for rows in (rows for rows in ROWS if rows <= 32):
+                x = torch.randn(rows, probe.attention.into.weight.shape[1])
+                rotation = [torch.ones(rows, WIDTH if turns == 2 else 32)] * turns
+                call = partial(_through, x, rotation, Text(SEEN, rows, rows_kept), adapted)
+                yield f"{name}{', adapted' * adapted}", rows, _quickest(call, made, rounds), probe.read
 
 
-def _through(x: Tensor, rotation: tuple[Tensor, Tensor], text: Text, adapted: bool, layer: Packed) -> Tensor:
+def _through(x: Tensor, rotation: Sequence[Tensor], text: Text, adapted: bool, layer: Packed) -> Tensor:
     import kernels
 
-    return kernels.layer(x, layer, rotation, [text], adapted)
+    return kernels.layer(x, [layer], rotation, [[text]], adapted)[0]
 
 
 def _layer() -> Layer:
     import torch
 
-    import kernels
-    from kernels.layer import Layer, Product
-
-    def packed(features: int, columns: int) -> Packed:
-        codes = torch.randint(-127, 128, (features, columns), dtype=torch.int8)
-        return kernels.pack_int8(codes, torch.full((features,), 1e-4))
+    from kernels.layer import Dense, GroupedQuery, Layer, Product
 
     made = {
-        name: Product(packed(features, columns), None, (packed(RANK, columns), packed(features, RANK)))
+        name: Product(_packed(features, columns), None, (_packed(RANK, columns), _packed(features, RANK)))
         for name, (features, columns) in SHAPES.items()
         if name != "head"
     }
     gain = torch.ones(SHAPES["qkv"][1])
-    return Layer(gain, gain, 1e-6, made["qkv"], made["out"], made["gate_up"], made["down"], GROUPS, WIDTH)
+    attention = GroupedQuery(made["qkv"], made["out"], GROUPS, WIDTH)
+    return Layer(gain, gain, 1e-6, attention, Dense(made["gate_up"], made["down"]))
+
+
+def _small() -> Layer:
+    """A layer of `viable-small`, with latents and experts."""
+    import torch
+
+    from kernels.experts import Routing
+    from kernels.layer import Experts, Latent, Layer, Product
+
+    def experts(count: int) -> tuple[tuple[Packed, ...], tuple[Packed, ...]]:
+        return tuple(_packed(192, 512) for _ in range(count)), tuple(_packed(512, 96) for _ in range(count))
+
+    gain, routing = torch.ones(512), Routing(16, 4, 4, 2, True, False, False, 4.0, 0.0, False)
+    into, out = (Product(_packed(*shape), None, None) for shape in ((800, 512), (512, 640)))
+    up = torch.randn(960, 128).bfloat16()
+    attention = Latent(into, torch.ones(128), 1e-6, up, out, 10, 32, 1 / 8, None, SEEN)
+    (first,), (last,) = experts(1)
+    fed = Experts(torch.randn(16, 512), torch.zeros(16), routing, *experts(16), (first, last))
+    return Layer(gain, gain, 1e-6, attention, fed)
+
+
+def _packed(features: int, columns: int) -> Packed:
+    import torch
+
+    import kernels
+
+    codes = torch.randint(-127, 128, (features, columns), dtype=torch.int8)
+    return kernels.pack_int8(codes, torch.full((features,), 1e-4))
 
 
 def _copies(size: int) -> int:

@@ -14,7 +14,7 @@ from model.errors import BadWeights, ModelNotFound, ModelUsageError, listed
 from model.feed_forward.moe import ExpertLinear
 from model.layers import Linear
 from model.loaders import names
-from model.loaders.fill import AUTO, PRECISIONS, fill, prepare
+from model.loaders.fill import PRECISIONS, automatic, fill, prepare
 from model.loaders.matrix import Matrix
 from model.loaders.sources import Source, open_source
 from model.memory import lean
@@ -42,7 +42,7 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
     if dtype != "auto" and dtype not in PRECISIONS:
         raise ModelUsageError(f"dtype '{dtype}' is not known (known: auto, {', '.join(PRECISIONS)})")
     source = open_source(path)
-    name = AUTO[place.type][source.precision] if dtype == "auto" else dtype
+    name = automatic(place, source.precision, source.config) if dtype == "auto" else dtype
     precision = PRECISIONS[name]
     if place.type not in precision.devices:
         raise ModelUsageError(f"dtype '{name}' does not run on {place.type} (does: {', '.join(precision.devices)})")

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-import kernels
 from kernels.weights import Eight
 from model.attention import attention
-from model.decoder import Decoder
+from model.config import ModelConfig
+from model.decoder import Block, Decoder
 from model.feed_forward import together
 from model.feed_forward.moe import ExpertLinear, MixtureOfExperts
 from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.loaders.matrix import Matrix
 from model.loaders.sources import Source
-from model.one_call import in_one_call
+from model.one_call import begin_to_compile, in_one_call, suits
 from model.quantised import (
     Int4Linear,
     Int8,
@@ -50,11 +50,27 @@ PRECISIONS: dict[str, Precision] = {
     "int4": Precision("int4", torch.float32, torch.bfloat16, ("cpu", "cuda")),
 }
 
-# dtype "auto": by device, then by what the checkpoint's own matrices are kept in.
+# dtype "auto": by device, then by what the checkpoint's own matrices are kept in; see `automatic`.
 AUTO: dict[str, dict[str, str]] = {
     "cpu": {"float32": "float32", "bfloat16": "int8", "quantised": "int8", "codes": "int4"},
     "cuda": dict.fromkeys(("float32", "bfloat16", "quantised", "codes"), "bfloat16"),
 }
+
+
+def automatic(device: torch.device, kept: str, config: ModelConfig) -> str:
+    """The dtype "auto" for a checkpoint whose matrices are kept so.
+
+    Four bits become eight where layers of these are computed in one call: the rounding costs less than a two-thousandth
+    of the bits per byte, the call saves four fifths of the time.
+    """
+    name = AUTO[device.type][kept]
+    return "int8" if name == "int4" and suits(_block(config)) else name
+
+
+def _block(config: ModelConfig) -> Block:
+    """The last block, of which there are most, without weights."""
+    with torch.device("meta"):
+        return Block(config, config.layers - 1, torch.float32)
 
 
 AT_ONCE = 4
@@ -66,7 +82,7 @@ def prepare(source: Source, precision: Precision, device: torch.device) -> None:
     if precision.linear == "int8" and device.type == "cpu":
         matrices = [name for name in source.names() if len(source.shape(name)) > 1]
         kernels.prepare_stored(sorted({source.kind(name).name for name in matrices}))
-        kernels.prepare_layers(source.config.head_width)
+        begin_to_compile(_block(source.config))
 
 
 def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
