@@ -55,6 +55,7 @@ __all__ = [
     "mask_logits",
     "merge",
     "merge_latent",
+    "norm_int8_linear",
     "norm_linear",
     "norm_swiglu",
     "pack_int4",
@@ -108,6 +109,17 @@ def int8_linear(x: Tensor, weight: Packed, bias: Tensor | None = None) -> Tensor
     """
     _expect_columns(x, weight)
     y: Tensor = weight.implementation.int8_linear(x, weight.data, bias)
+    return y
+
+
+def norm_int8_linear(x: Tensor, gain: Tensor, eps: float, weight: Packed) -> Tensor:
+    """rms_norm(x, gain, eps) Wᵀ with eight-bit weights, [..., K] -> fp32 [..., N]: in one call where there is one."""
+    _expect_columns(x, weight)
+    if gain.shape != x.shape[-1:]:
+        raise ValueError(f"a gain of shape {list(gain.shape)} for rows of {x.shape[-1]}")
+    if not hasattr(weight.implementation, "norm_int8_linear"):
+        return int8_linear(rms_norm(x, gain, eps), weight)
+    y: Tensor = weight.implementation.norm_int8_linear(x, gain, eps, weight.data)
     return y
 
 

@@ -14,6 +14,7 @@ from model.config import ModelConfig
 from model.errors import ModelUsageError
 from model.feed_forward import feed_forward
 from model.layers import Embedding, Linear, RMSNorm
+from model.quantised import normed_product
 
 # Longer prompts go through the cache in pieces, so that what a pass needs besides weights and cache stays bounded.
 PIECE = 1024  # tokens
@@ -112,8 +113,7 @@ class Decoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """[..., K] -> logits [..., V]: the final norm and the projection."""
-        logits: Tensor = self.projection(self.norm(hidden))
-        return logits
+        return normed_product(self.norm, self.projection, hidden)
 
     def new_cache(self, max_length: int, batch: int = 1) -> Cache:
         """An empty cache for `max_length` positions."""

@@ -16,7 +16,7 @@ from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
 from model.one_call import in_one_call
-from model.quantised import Int8Linear, pack_rows, to_int8
+from model.quantised import Int8Linear, normed_product, pack_rows, to_int8
 
 SLICE = 512  # rows rounded at once
 
@@ -64,7 +64,7 @@ class MTPRows:
 
     def best(self, depth: int, state: Tensor) -> int:
         """state [K] -> the id with the highest score."""
-        return self.ids[int(self.head(self.modules[depth].norm(state[None])).argmax())]
+        return self.ids[int(normed_product(self.modules[depth].norm, self.head, state[None]).argmax())]
 
 
 def _plain(weight: Tensor) -> Linear:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+import kernels
 from kernels.weights import Eight
 from model.attention import attention
 from model.config import ModelConfig

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import kernels
 from kernels import backend, int8_linear_vnni, native, vnni
@@ -73,6 +74,24 @@ def run(op: str, x: Tensor, out: int = 48) -> Tensor:
 
 def test_the_table_is_complete() -> None:
     assert set(cases()) <= set(BOUNDS)
+
+
+@pytest.mark.parametrize("columns", (48, 76, 512))
+@pytest.mark.parametrize("name", [name for op, name in cases() if op == "int8_linear"])
+def test_a_norm_in_front_is_the_norm_in_front(name: str, columns: int) -> None:
+    random = torch.Generator().manual_seed(columns)
+    x, gain = torch.randn(2, 4, columns, generator=random), 1 + torch.randn(columns, generator=random) / 9
+    codes = torch.randint(-127, 128, (40, columns), generator=random, dtype=torch.int8)
+    scales = torch.rand(40, generator=random)
+    expected = F.linear(F.rms_norm(x, gain.shape, gain, 1e-3), codes.float() * scales.unsqueeze(-1))
+    with backend.use(name):
+        packed = kernels.pack_int8(codes, scales)
+    y = kernels.norm_int8_linear(x, gain, 1e-3, packed)
+    alone = kernels.norm_int8_linear(x[1, 2:3], gain, 1e-3, packed)
+    assert error(y, expected) <= BOUNDS["int8_linear", name]
+    assert name != "vnni" or torch.equal(alone[0], y[1, 2])
+    with pytest.raises(ValueError, match="a gain of shape"):
+        kernels.norm_int8_linear(x, gain[1:], 1e-3, packed)
 
 
 @pytest.mark.parametrize("rows", ROWS)
