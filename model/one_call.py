@@ -78,13 +78,20 @@ class OneCall(Block):
         """Is the adapter on?"""
         return self._switch.on
 
+    @property
+    def takes_all(self) -> bool:
+        """Do all rows behind a cache go in calls, whose bits no thread changes?"""
+        return isinstance(self.attention, LatentAttention) and self._routes()
+
+    def _routes(self) -> bool:
+        """Are experts chosen as a call chooses them, if there are any?"""
+        return not (isinstance(self.feed_forward, MixtureOfExperts) and self.feed_forward.router.strategy[0])
+
     def _fits(self, x: Tensor, span: Span, cache: LayerCache | LayerCaches | None) -> bool:
         batch, time, _ = x.shape
         latent = isinstance(self.attention, LatentAttention)
         many = time > ROWS_APART and not (latent and isinstance(cache, LayerCache))
-        if cache is None or batch > 1 or many or not self._ready():
-            return False
-        if isinstance(self.feed_forward, MixtureOfExperts) and self.feed_forward.router.strategy[0]:
+        if cache is None or batch > 1 or many or not self._routes() or not self._ready():
             return False
         turned: int = span.rotation[0].shape[-1]
         return turned == (self.attention.rotary_width if latent else self.attention.width)

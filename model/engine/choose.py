@@ -14,6 +14,7 @@ from model.engine.scorer import CachedScorer
 from model.engine.shared import SharedPasses, SharedScorer
 from model.errors import ModelUsageError
 from model.lora import Switch
+from model.one_call import OneCall
 from model.quantised import Int4Linear, Int8Linear
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ def pace_of(decoder: Decoder) -> Pace | Steady:
     """Threads may become fewer where that changes no bit: sums of whole numbers, and attention row by row."""
     exact = isinstance(decoder.projection, Int8Linear | Int4Linear)
     plain = decoder.config.experts is None and decoder.config.latent is None
-    return Pace(torch.get_num_threads()) if exact and plain else STEADY
+    alone = all(isinstance(block, OneCall) and block.takes_all for block in decoder.blocks)
+    return Pace(torch.get_num_threads()) if exact and (plain or alone) else STEADY
 
 
 def gains_together(decoder: Decoder) -> bool:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import model
+from kernels import native
 from model.companions import FOLDER
 from model.engine.choose import pace_of
 from model.engine.pace import IN_A_ROW, LONGEST, PATIENCE, STEADY, Pace
+from model.feed_forward.moe import set_routing_strategy
 from tests.tiny import Shape, write_tiny_safetensors
 
 
@@ -92,4 +94,8 @@ def test_only_where_sums_are_exact(tmp_path: Path) -> None:
     path = write_tiny_safetensors(tmp_path, Shape(width=64, heads=4, groups=2, feed_forward=96))
     chosen = {dtype: pace_of(model.load(path, dtype=dtype)) for dtype in ("int8", "int4", "bfloat16", "float32")}
     assert [dtype for dtype, pace in chosen.items() if isinstance(pace, Pace)] == ["int8", "int4"]
-    assert pace_of(model.load(FOLDER / "viable-small")) is STEADY  # its router is not
+    assert pace_of(model.load(FOLDER / "viable-small", dtype="int4")) is STEADY  # its router is not
+    small = model.load(FOLDER / "viable-small")
+    assert isinstance(pace_of(small), Pace) == (native.lanes() > 0)  # but in one call it is
+    set_routing_strategy(small, 0.5, "topk")
+    assert pace_of(small) is STEADY

@@ -95,6 +95,21 @@ def test_rows_together_are_rows_apart(decoder: model.Decoder, begin: int, blocks
     assert torch.equal(together, scored(decoder, [1] * together.shape[1], begin))
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_nothing(decoder: model.Decoder, threads: int) -> None:
+    if decoder.config.attention == "gqa":
+        pytest.skip("a prompt goes module by module")
+    before, found = torch.get_num_threads(), []
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        try:
+            states = scored(decoder, [133, 3, 1, 17])
+            found.append((states, decoder.head(states)))
+        finally:
+            torch.set_num_threads(before)
+    assert all(torch.equal(one, many) for one, many in zip(*found, strict=True))
+
+
 def test_a_threshold_of_mass_goes_by_modules(decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     layer = kernels.layer
