@@ -16,7 +16,7 @@ from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
 from model.one_call import in_one_call
-from model.quantised import Int8Linear, normed_product, pack_rows, to_int8
+from model.quantised import Int8Linear, normed_product, pack_rows
 
 SLICE = 512  # rows rounded at once
 
@@ -86,7 +86,9 @@ def _shrink(module: nn.Module) -> None:
         if isinstance(layer, Linear):
             setattr(module.get_submodule(owner), attribute, in_eight_bits(layer))
         elif isinstance(layer, ExpertLinear):
-            experts = [Int8Linear(to_int8(rows), None) for rows in layer.weight.chunk(layer.experts)]
-            setattr(
-                module.get_submodule(owner), attribute, QuantisedExperts(experts, sum(layer.parts) // layer.experts)
-            )
+            count = sum(layer.parts) // layer.experts
+            experts = [
+                Int8Linear(pack_rows([rows], (count, rows.shape[1]), rows.device), None)
+                for rows in layer.weight.split(count)
+            ]
+            setattr(module.get_submodule(owner), attribute, QuantisedExperts(experts, count))

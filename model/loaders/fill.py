@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import kernels
 from kernels.weights import Eight
@@ -58,6 +58,10 @@ AUTO: dict[str, dict[str, str]] = {
 }
 
 
+AT_ONCE = 4
+"""Matrices that are rounded at a time; each is there twice meanwhile."""
+
+
 def automatic(device: torch.device, kept: str, config: ModelConfig) -> str:
     """The dtype "auto" for a checkpoint whose matrices are kept so.
 
@@ -72,10 +76,6 @@ def _block(config: ModelConfig) -> Block:
     """The last block, of which there are most, without weights."""
     with torch.device("meta"):
         return Block(config, config.layers - 1, torch.float32)
-
-
-AT_ONCE = 4
-"""Matrices that are rounded at a time; each is there twice meanwhile."""
 
 
 def prepare(source: Source, precision: Precision, device: torch.device) -> None:
@@ -172,8 +172,12 @@ def _quantised(
         four = _taken(matrix, device) if name in eight else int4(matrix, device)
         if four is not None:
             return Int4Linear(four, numbers)
+    return _eight(matrix, numbers, device)
+
+
+def _eight(matrix: Matrix, bias: Tensor | None, device: torch.device) -> Int8Linear:
     packed = matrix.in_eight_bits() if device.type == "cpu" else None
-    return Int8Linear(packed or Int8(*(part.to(device) for part in _int8(matrix))), numbers)
+    return Int8Linear(packed or Int8(*(part.to(device) for part in _int8(matrix))), bias)
 
 
 def _quantised_experts(matrix: Matrix, count: int, precision: Precision, device: torch.device) -> nn.Module:
@@ -182,6 +186,8 @@ def _quantised_experts(matrix: Matrix, count: int, precision: Precision, device:
     if precision.linear == "int4" and rows // count % 16 == 0 and columns % GROUP == 0:
         fours = zip(*(part.chunk(count) for part in int4(matrix, device)), strict=True)
         return QuantisedExperts([Int4Linear(Int4(*parts), None) for parts in fours], rows // count)
+    if apart := matrix.chunk(count):
+        return QuantisedExperts([_eight(each, None, device) for each in apart], rows // count)
     eights = zip(*(part.to(device).chunk(count) for part in _int8(matrix)), strict=True)
     return QuantisedExperts([Int8Linear(Int8(*parts), None) for parts in eights], rows // count)
 

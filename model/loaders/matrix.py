@@ -48,6 +48,14 @@ class Matrix:
         places = torch.linspace(0, self.shape[0] - 1, min(count, self.shape[0])).long().tolist()
         return torch.cat([self._source.rows(part.name, place, place + 1) for place in places]).float()
 
+    def chunk(self, count: int) -> list[Matrix]:
+        """As many equal matrices one below the other; none where a part belongs to several of them."""
+        each, more = divmod(len(self.parts), count)
+        if more:
+            return []
+        shape = (self.shape[0] // count, *self.shape[1:])
+        return [Matrix(self._source, self.parts[each * i : each * (i + 1)], shape) for i in range(count)]
+
     def in_eight_bits(self) -> Packed | None:
         """Rounded by `kernels.pack_stored`, which gives what `quantised.to_int8` gives, if it can read these rows."""
         sizes = [(self._source.kind(part.name).name, self._source.shape(part.name)[0]) for part in self.parts]

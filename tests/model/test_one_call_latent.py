@@ -21,6 +21,7 @@ from model.config import Experts, Grouped, Latent, Rope
 from model.decoder import Block
 from model.feed_forward.moe import mixtures, set_routing_strategy
 from model.loaders.drafting import load_drafts
+from model.loaders.matrix import Matrix
 from model.loaders.pick import pick_rows
 from model.mtp_rows import MTPRows
 from model.one_call import PIECE, TOGETHER, OneCall
@@ -178,3 +179,14 @@ def test_the_shipped_modules_draft_in_one_call_too(monkeypatch: pytest.MonkeyPat
     together = rows.advance(0, state, list(range(12)), 0)
     apart = torch.cat([rows.advance(0, state[i : i + 1], [i], i) for i in range(12)])
     assert len(called) == 13 and torch.equal(together, apart)
+
+
+@torch.inference_mode()
+def test_experts_read_from_their_blocks_are_those_that_were_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for _ in range(2):
+        found.append(model.load(SMALL).get_submodule("blocks.3.feed_forward"))
+        monkeypatch.setattr(Matrix, "chunk", lambda matrix, count: [])
+    ours, theirs = found
+    x = torch.randn(40, 512, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(ours(x), theirs(x))
