@@ -66,7 +66,7 @@ def automatic(device: torch.device, kept: str, config: ModelConfig) -> str:
     """The dtype "auto" for a checkpoint whose matrices are kept so.
 
     Four bits become eight where layers of these are computed in one call: the rounding costs less than a two-thousandth
-    of the bits per byte, the call saves four fifths of the time.
+    of the bits per byte, the call saves two thirds of the time.
     """
     name = AUTO[device.type][kept]
     return "int8" if name == "int4" and suits(_block(config)) else name

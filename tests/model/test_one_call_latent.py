@@ -111,6 +111,23 @@ def test_the_number_of_threads_changes_nothing(decoder: model.Decoder, threads: 
     assert all(torch.equal(one, many) for one, many in zip(*found, strict=True))
 
 
+@torch.inference_mode()
+def test_texts_together_are_texts_apart(decoder: model.Decoder) -> None:
+    texts = [(70, 3), (0, 1), (41, 6)]
+    found = []
+    for together in (True, False):
+        caches = [decoder.new_cache(IDS.shape[1]) for _ in texts]
+        for (start, _), cache in zip(texts, caches, strict=True):
+            if start:
+                decoder.hidden(IDS[:, :start], cache)
+        blocks = [IDS[:, start : start + rows] for start, rows in texts]
+        if together:
+            found.append(decoder.together(list(zip(blocks, caches, strict=True))))
+        else:
+            found.append(tuple(decoder.hidden(block, cache) for block, cache in zip(blocks, caches, strict=True)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_a_threshold_of_mass_goes_by_modules(decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     layer = kernels.layer
