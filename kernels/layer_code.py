@@ -10,7 +10,7 @@ from kernels.layer import Kind
 from kernels.layer_experts_code import add_experts, feed_experts
 from kernels.layer_latent_code import add_latent, attend_latent
 from kernels.layer_parts import Seen, add_attend, add_norm, add_swiglu, add_turn, keep_row
-from kernels.layer_steps import PRODUCT, Steps
+from kernels.layer_steps import FIELDS, PRODUCT, Steps
 from kernels.native import Code, Parallel, Value
 
 AT_ONCE = 4
@@ -51,7 +51,7 @@ def _add_layers(code: Code, kind: Kind) -> None:
         else:
             feed_experts(s, kind.routing)
 
-    w.fold(0, Steps(w, w.number(0)).task["count"], 1, [], body)
+    w.fold(0, w.field(w.arguments[0], FIELDS, "count", w.i64), 1, [], body)
     w.end()
 
 
