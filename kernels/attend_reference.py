@@ -1,4 +1,4 @@
-"""Rotary positions, the new rows of the cache, and attention by chunks of keys, in fp32, row by row."""
+"""Attention by chunks of keys, in fp32, row by row."""
 
 from __future__ import annotations
 
@@ -7,34 +7,23 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.finishing import MOST_CHUNKS
 
-def attend(
-    qkv: Tensor, rotation: Tensor, keys: Tensor, values: Tensor, start: Tensor, chunk: int
-) -> tuple[Tensor, Tensor]:
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, start: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     groups, capacity, width = keys.shape
-    rows = len(qkv)
-    heads = qkv.shape[1] // width - 2 * groups
+    rows, heads = len(q), q.shape[1] // width
     begin = int(start)
-    split = qkv.view(rows, -1, width).transpose(0, 1).float()
-    turned = _rotate(split[: heads + groups], rotation[begin : begin + rows].float())
-    keys[:, begin : begin + rows] = turned[heads:].to(keys.dtype)
-    values[:, begin : begin + rows] = split[heads + groups :].to(values.dtype)
-
-    chunks = -(-capacity // chunk)
-    means = torch.zeros(rows, heads, chunks, width, device=qkv.device)
-    sums = torch.full((rows, heads, chunks), -torch.inf, device=qkv.device)
+    chunks = min(-(-capacity // chunk), MOST_CHUNKS)
+    means = torch.zeros(rows, heads, chunks, width, device=q.device)
+    sums = torch.full((rows, heads, chunks), -torch.inf, device=q.device)
     for row in range(rows):
-        for first in range(0, begin + row + 1, chunk):
-            seen = slice(first, min(first + chunk, begin + row + 1))
+        positions = torch.arange(min(begin + row + 1, capacity), device=q.device)
+        asked = q[row].view(heads, width).float()
+        for place in range(min(chunks, (begin + row) // chunk + 1)):
+            seen = positions[positions // chunk % chunks == place]
             k, v = (kept[:, seen].float().repeat_interleave(heads // groups, 0) for kept in (keys, values))
-            q = turned[:heads, row].to(keys.dtype).float()
-            scores = torch.einsum("hd,hsd->hs", q, k) * width**-0.5
-            means[row, :, first // chunk] = torch.einsum("hs,hsd->hd", scores.softmax(-1), v)
-            sums[row, :, first // chunk] = scores.logsumexp(-1) / math.log(2)
-    return means, sums
-
-
-def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    cos, sin = rotation.chunk(2, -1)
-    low, high = x.chunk(2, -1)
-    return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
+            scores = torch.einsum("hd,hsd->hs", asked, k) * width**-0.5
+            means[row, :, place] = torch.einsum("hs,hsd->hd", scores.softmax(-1), v)
+            sums[row, :, place] = scores.logsumexp(-1) / math.log(2)
+    return means.to(q.dtype), sums

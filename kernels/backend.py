@@ -52,9 +52,12 @@ BLOCK_OPS = (
     "route",
     "settle",
     "top_ids",
+    "turn",
     "widen",
 )
 PRODUCTS = ("linear_add", "norm_linear", "norm_swiglu")
+TOGETHER = ("finish", "norm_heads")
+"""Several of them in one kernel; elsewhere they are called one after the other, which the twin does."""
 ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(("cuda", "cpu") if launching.INTERPRETED else ("cuda",), ("triton",))
 
 # op -> device type -> backends, quickest first.
@@ -64,9 +67,9 @@ BACKENDS: dict[str, dict[str, tuple[str, ...]]] = {
     "int4_linear": {"cpu": ("aten", "stream"), "cuda": ("stream",)},
     "expert_linear": {"cpu": ("loop", "grouped"), "cuda": ("grouped", "loop")},
     "layer": {"cpu": ("vnni",)},
-    "layers": {"cuda": ("gluon",)},
+    **{op: {"cuda": ("gluon",)} for op in TOGETHER},
     **dict.fromkeys(BLOCK_OPS, ON_GPU),
-    **{op: {device: ("gluon", *names) for device, names in ON_GPU.items()} for op in PRODUCTS},
+    **{op: {device: ("gluon", *names) for device, names in ON_GPU.items()} for op in (*PRODUCTS, "attend")},
 }
 
 
@@ -143,7 +146,7 @@ AVAILABLE: dict[tuple[str, str], Callable[[], bool]] = {
     **{(op, "vnni"): lambda: native.lanes() > 0 for op in ("int8_linear", "layer")},
     ("int8_linear", "onednn"): lambda: onednn_int8_is_exact() and onednn_int8_is_quick(),
     **{(op, "triton"): launching.runs for op in BLOCK_OPS},
-    **{(op, "gluon"): launching.has_matrix_units for op in (*PRODUCTS, "layers")},
+    **{(op, "gluon"): launching.has_matrix_units for op in (*PRODUCTS, *TOGETHER, "attend")},
 }
 
 _chosen: dict[tuple[str, str, str | None], Any] = {}

@@ -10,13 +10,11 @@ graph serves every position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from kernels.checks import expect, run, solid
-from kernels.stack import MOST_ROWS, LayerWeights, Stack, unstackable
+from kernels.checks import expect, expect_shape, run, solid
+from kernels.finishing import Finish
 from kernels.weights import Eight, Four, Weight, shape_of
 
 MOST_IDS = 32
@@ -62,66 +60,76 @@ def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None = N
     return y
 
 
-def unlaunchable(layers: Sequence[LayerWeights]) -> str | None:
-    """Why `layers` cannot compute these, in a few words; None if it can."""
-    found = unstackable(layers)
-    if found is None:
-        found = run("layers", layers[0].keys).problem(layers[0])
-    return found
-
-
-def layers(x: Tensor, stack: Stack, rotation: Tensor, start: Tensor) -> Tensor:
-    """Whole layers, one after the other: fp32 [R, K] at positions start … -> fp32 [R, K]; they write their caches.
-
-    rotation: fp32 [S, D], cosines then sines. At most `kernels.stack.MOST_ROWS` rows.
-    """
-    expect("x", x, 2, torch.float32)
-    expect("start", start, 1, torch.int32)
-    width = stack.layers[0].attention_gain.numel()
-    if x.shape[1] != width or not 1 <= len(x) <= MOST_ROWS:
-        raise ValueError(f"x of shape {list(x.shape)}; expected 1 to {MOST_ROWS} rows of {width}")
-    y: Tensor = run("layers", x).layers(x.contiguous(), stack, solid("rotation", rotation), start)
-    return y
-
-
-def attend(
-    qkv: Tensor, rotation: Tensor, keys: Tensor, values: Tensor, start: Tensor, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """Rotary positions, new rows into the cache, and attention over each chunk of keys by itself.
+def turn(qkv: Tensor, rotation: Tensor, keys: Tensor, values: Tensor, start: Tensor) -> Tensor:
+    """Rotary positions, and new rows into the cache.
 
     qkv: fp32 [R, (H + 2G)·D], queries, keys, values. rotation: fp32 [S, D], cosines then sines of D/2 angles.
-    keys, values: [G, S, D]; rows start … start + R - 1 are written, and row i sees those up to start + i.
-    Returns means of values fp32 [R, H, C, D], and the log2 of the sums that they were divided by, fp32 [R, H, C].
-    What a row does not see is not written. `merge` puts them together.
-    Source: Dao et al., "Flash-Decoding for long-context inference", 2023; the chunks lie at fixed places.
+    keys, values: [G, S, D]; rows start … start + R - 1 are written. Returns queries [R, H·D] in the cache's dtype.
     """
     expect("qkv", qkv, 2, torch.float32)
-    expect("rotation", rotation, 2, torch.float32)
+    _expect_cache(qkv.shape[1], rotation, keys, values, start)
+    q: Tensor = run("turn", qkv).turn(qkv, rotation, keys, values, start)
+    return q
+
+
+def norm_heads(
+    x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None,
+    rotation: Tensor, keys: Tensor, values: Tensor, start: Tensor,
+) -> Tensor:  # fmt: skip
+    """`turn` of `norm_linear`: x [R, K], weight [(H + 2G)·D, K] -> queries [R, H·D]; it writes rows of the cache."""
+    expect("x", x, 2, torch.float32)
+    _expect_product(x, weight, bias, gain)
+    _expect_cache(shape_of(weight)[0], rotation, keys, values, start)
+    q: Tensor = run("norm_heads", x).norm_heads(x, gain, eps, weight, bias, rotation, keys, values, start)
+    return q
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, start: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Attention over each chunk of keys by itself: row i sees positions up to start + i.
+
+    q: [R, H·D], turned by its position. keys, values: [G, S, D].
+    Returns means of values [R, H, C, D] in the cache's dtype, and the log2 of the sums that they were divided by, fp32
+    [R, H, C]: of chunk c and, in longer texts, of every C-th behind it, where C is at most
+    `kernels.finishing.MOST_CHUNKS`.
+    What a row does not see is not written. `merge` puts them together, or `finish`.
+    Source: Dao et al., "Flash-Decoding for long-context inference", 2023; the chunks lie at fixed places.
+    """
+    expect("q", q, 2, keys.dtype)
     expect("start", start, 1, torch.int32)
-    expect("keys", keys, 3)
-    groups, capacity, width = keys.shape
-    if values.shape != keys.shape or values.dtype != keys.dtype:
-        raise ValueError(f"values {values.dtype} {list(values.shape)} for keys {keys.dtype} {list(keys.shape)}")
-    if width % 32 or width & (width - 1):
-        raise ValueError(f"heads of width {width}; expected a power of two, 32 or more")
-    if qkv.shape[1] % width or (qkv.shape[1] // width) % groups or qkv.shape[1] // width <= 2 * groups:
-        raise ValueError(f"rows of {qkv.shape[1]} for {groups} groups of width {width}")
-    if rotation.shape[0] < capacity or rotation.shape[1] != width:
-        raise ValueError(f"rotation of shape {list(rotation.shape)}; expected {[capacity, width]}")
+    groups, _, width = _expect_keys(keys, values)
+    if q.shape[1] % width or (q.shape[1] // width) % groups:
+        raise ValueError(f"rows of {q.shape[1]} for {groups} groups of width {width}")
     if chunk < 16 or chunk & (chunk - 1):
         raise ValueError(f"chunks of {chunk} keys; expected a power of two, 16 or more")
-    found: tuple[Tensor, Tensor] = run("attend", qkv).attend(
-        qkv, solid("rotation", rotation), solid("keys", keys), solid("values", values), start, chunk
+    found: tuple[Tensor, Tensor] = run("attend", q).attend(
+        q, solid("keys", keys), solid("values", values), start, chunk
     )
     return found
 
 
 def merge(means: Tensor, sums: Tensor, start: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
     """What `attend` found in its chunks, put together: [R, H, C, D] and [R, H, C] -> [R, H·D] in `dtype`."""
-    expect("means", means, 4, torch.float32)
+    expect("means", means, 4)
     expect("sums", sums, 3, torch.float32)
     expect("start", start, 1, torch.int32)
     y: Tensor = run("merge", means).merge(means, sums, start, chunk, dtype)
+    return y
+
+
+def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of: Finish) -> Tensor:
+    """The rest of a layer behind `attend`: x + out, and the feed-forward of that added to it.
+
+    x: fp32 [R, K]. means, sums: [R, H, C, D] and fp32 [R, H, C], as `attend` gives them. Returns fp32 [R, K].
+    """
+    expect("x", x, 2, torch.float32)
+    expect("means", means, 4)
+    expect("start", start, 1, torch.int32)
+    expect_shape("sums", sums, *means.shape[:3])
+    expect_shape("means", means, len(x), *means.shape[1:])
+    for weight in (of.out, of.gate_up, of.down):
+        for part in weight[:2] if isinstance(weight, Eight | Four) else (weight,):
+            solid("weight", part)
+    y: Tensor = run("finish", x).finish(x, means, sums, start, chunk, of)
     return y
 
 
@@ -222,6 +230,28 @@ def _expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor
         raise ValueError(f"bias of shape {list(bias.shape)} for a matrix of shape {[rows, columns]}")
     if gain is not None and list(gain.shape) != [columns]:
         raise ValueError(f"gain of shape {list(gain.shape)} for rows of {columns}")
+
+
+def _expect_keys(keys: Tensor, values: Tensor) -> tuple[int, int, int]:
+    """The shape of a cache."""
+    expect("keys", keys, 3)
+    groups, capacity, width = keys.shape
+    if values.shape != keys.shape or values.dtype != keys.dtype:
+        raise ValueError(f"values {values.dtype} {list(values.shape)} for keys {keys.dtype} {list(keys.shape)}")
+    if width % 32 or width & (width - 1):
+        raise ValueError(f"heads of width {width}; expected a power of two, 32 or more")
+    return groups, capacity, width
+
+
+def _expect_cache(features: int, rotation: Tensor, keys: Tensor, values: Tensor, start: Tensor) -> None:
+    """A cache, and what turns rows of so many features that go into it."""
+    expect("rotation", solid("rotation", rotation), 2, torch.float32)
+    expect("start", start, 1, torch.int32)
+    groups, capacity, width = _expect_keys(solid("keys", keys), solid("values", values))
+    if features % width or (features // width) % groups or features // width <= 2 * groups:
+        raise ValueError(f"rows of {features} for {groups} groups of width {width}")
+    if rotation.shape[0] < capacity or rotation.shape[1] != width:
+        raise ValueError(f"rotation of shape {list(rotation.shape)}; expected {[capacity, width]}")
 
 
 def _expect_block(best: Tensor, block: Tensor) -> None:

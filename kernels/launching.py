@@ -25,9 +25,6 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 OVERLAP = "VIABLE_KERNEL_OVERLAP"
 """Environment variable: `0` starts each kernel when the one before it has ended."""
 
-ONE_LAUNCH = "VIABLE_ONE_LAUNCH"
-"""Environment variable: `1` computes all layers of a pass in one launch, where `kernels.layers` can."""
-
 OLDEST_TRITON = (3, 5)
 OLDEST_CARD = (8, 0)
 """Compute capability: bfloat16 arithmetic."""
@@ -85,13 +82,10 @@ def overlaps() -> bool:
     return chosen
 
 
-def one_launch() -> bool:
-    """Are all layers of a pass to be computed in one launch? Not unless it is asked for: see docs/gpu.md."""
-    return os.environ.get(ONE_LAUNCH, "0") == "1"
-
-
-def options(warps: int, registers: int | None = None, *, first: bool = False) -> dict[str, Any]:
-    """Keyword arguments of a launch. registers: the most per thread.
+def options(
+    warps: int, registers: int | None = None, *, first: bool = False, stages: int | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of a launch. registers: the most per thread. stages: how far loops are unrolled ahead.
 
     first: what runs before may be anything, not only one of these kernels.
     """
@@ -103,6 +97,8 @@ def options(warps: int, registers: int | None = None, *, first: bool = False) ->
         chosen["launch_pdl"] = True
     if registers is not None:
         chosen["maxnreg"] = registers
+    if stages is not None:
+        chosen["num_stages"] = stages
     return chosen
 
 

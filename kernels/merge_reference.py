@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def merge(means: Tensor, sums: Tensor, start: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
-    rows, heads, _, width = means.shape
+    rows, heads, chunks, width = means.shape
     merged = torch.empty(rows, heads, width, device=means.device)
     for row in range(rows):
-        seen = (int(start) + row) // chunk + 1
+        seen = min((int(start) + row) // chunk + 1, chunks)
         weights = torch.softmax(sums[row, :, :seen] * torch.log(torch.tensor(2.0)), -1)
-        merged[row] = (weights.unsqueeze(-1) * means[row, :, :seen]).sum(1)
+        merged[row] = (weights.unsqueeze(-1) * means[row, :, :seen].float()).sum(1)
     return merged.flatten(1).to(dtype)

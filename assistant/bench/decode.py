@@ -85,7 +85,6 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
         click.echo(f"{what.replace('_', ' '):<36}{value:>12.3f}")
     about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": dtype}
     machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "acceptance": list(acceptance)}
-    machine["layers"] = type(scorer._block._through).__name__
     click.echo(json.dumps(about | machine | {what: round(value, 4) for what, value in figures.items()}))
 
 

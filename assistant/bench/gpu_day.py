@@ -27,7 +27,6 @@ ENOUGH = 6000
 """Characters that are kept of what a part printed."""
 LEFT_OUT = "left out: no time"
 
-ONE_LAUNCH = {"VIABLE_ONE_LAUNCH": "1"}
 PYTEST = (
     "-m",
     "pytest",
@@ -58,7 +57,7 @@ RIGHT = (
     Part("right: experts", (*PYTEST, "tests/kernels/test_pairs_experts.py"), 170),
     Part("right: their scorer, drafts", (*PYTEST, "tests/engine/test_graph_latent.py",
          "tests/engine/test_graph_adapter.py"), 170),
-    Part("right: one launch", (*PYTEST, "tests/kernels/test_layers.py"), 170),
+    Part("right: rest of a layer", (*PYTEST, "tests/kernels/test_finish.py"), 170),
     Part("right: a block's ops", (*PYTEST, "tests/kernels/test_pairs_block.py"), 170),
     Part("right: scorer, drafts", (*PYTEST, "tests/engine/test_graph_scorer.py", "tests/engine/test_graph_drafts.py"),
          170),
@@ -68,12 +67,10 @@ RIGHT = (
 QUICK = (
     Part("small model, bf16", (*SMALL, "--dtype", "bfloat16"), 60),
     Part("small model, int4", (*SMALL, "--dtype", "int4"), 60),
-    Part("one launch by phase, bf16", ("-m", "assistant.bench.decode_phases", "--rows", "1,3"), 80),
-    Part("one launch by phase, int4", ("-m", "assistant.bench.decode_phases", "--rows", "1", "--dtype", "int4"), 80),
-    Part("kernel by kernel, bf16", SHAPE, 60),
-    Part("one launch, bf16", SHAPE, 60, ONE_LAUNCH),
-    Part("kernel by kernel, int4", (*SHAPE, "--dtype", "int4"), 60),
-    Part("one launch, int4", (*SHAPE, "--dtype", "int4"), 60, ONE_LAUNCH),
+    Part("layers by phase, bf16", ("-m", "assistant.bench.decode_phases", "--rows", "1,3"), 80),
+    Part("layers by phase, int4", ("-m", "assistant.bench.decode_phases", "--rows", "1,3", "--dtype", "int4"), 80),
+    Part("decoding, bf16", SHAPE, 60),
+    Part("decoding, int4", (*SHAPE, "--dtype", "int4"), 60),
 )
 """One after the other, in the order of what would be missed most."""
 
@@ -172,10 +169,7 @@ def figures(printed: str) -> dict[str, Any]:
 
 
 SHOWN = {
-    "us_one_launch": "µs one launch",
-    "us_kernel_by_kernel": "µs kernel by kernel",
-    "equals_phases": "equals its phases",
-    "error_beside_kernels": "error beside kernels",
+    "us_by_phase": "µs behind the start of a layer",
     "passes_per_second_1_rows": "passes/s, 1 row",
     "passes_per_second_3_rows": "passes/s, 3 rows",
     "ms_first_token_512": "ms first token, 512",

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from model.gpu import BlockPass
 
-Call = tuple[Callable[[Any], object], float]
+Call = tuple[Callable[[Any], Any], float]
 """What a half of a layer is given to, and bytes that it reads of weights and cache."""
 
 
 class Op(NamedTuple):
     """One op, for every layer that has it: what it is called with, one after the other."""
 
-    call: Callable[[Any], object]
+    call: Callable[[Any], Any]
     layers: Sequence[Any]
     megabytes: float
 
@@ -29,6 +29,7 @@ def of_pass(block: BlockPass, rows: int, start: Tensor) -> dict[str, Op]:
     import torch
 
     import kernels
+    from model.gpu.block import Joined, Layer
     from model.gpu.halves import Dense, Grouped, Latent, Mixture
 
     x = torch.randn(rows, block.norm.gain.numel(), device=block.rotation.device)
@@ -40,8 +41,12 @@ def of_pass(block: BlockPass, rows: int, start: Tensor) -> dict[str, Op]:
         Mixture: _mixture,
     }
     found: dict[str, Op] = {}
+    joined = [layer for layer in block.through if isinstance(layer, Joined)]
+    if joined:
+        calls = _joined(joined[0], x, block.rotation, start)
+        found |= {name: Op(call, joined, read / 1e6) for name, (call, read) in calls.items()}
     for place in (0, 1):
-        halves = [layer[place] for layer in block.layers]
+        halves = [layer[place] for layer in block.through if isinstance(layer, Layer)]
         for kind in dict.fromkeys(type(half) for half in halves):
             same = [half for half in halves if type(half) is kind]
             calls = by_kind[kind](same[0], x, block.rotation, start)
@@ -52,19 +57,38 @@ def of_pass(block: BlockPass, rows: int, start: Tensor) -> dict[str, Op]:
     return found
 
 
+def _joined(layer: Any, x: Tensor, rotation: Tensor, start: Tensor) -> dict[str, Call]:
+    import kernels
+    from model.gpu.halves import CHUNK
+
+    calls = _grouped(layer.attention, x, rotation, start)
+    heads, attend = (calls[name][0] for name in ("heads", "attend"))
+    means, sums = attend(layer.attention)
+    read = sum(size(part) for part in (layer.rest.out, layer.rest.gate_up, layer.rest.down))
+    return {
+        "heads": (lambda to: heads(to.attention), calls["heads"][1]),
+        "attend": (lambda to: attend(to.attention), calls["attend"][1]),
+        "finish": (lambda to: kernels.finish(x, means, sums, start, CHUNK, to.rest), read),
+    }
+
+
 def _grouped(half: Any, x: Tensor, rotation: Tensor, start: Tensor) -> dict[str, Call]:
     import kernels
     from kernels.weights import activations
     from model.gpu.halves import CHUNK
 
-    qkv = kernels.norm_linear(x, *half.norm, *half.qkv)
-    parts = kernels.attend(qkv, rotation, half.keys, half.values, start, CHUNK)
+    def heads(to: Any) -> Tensor:
+        norm, qkv = to.norm, to.qkv
+        return kernels.norm_heads(x, norm.gain, norm.eps, qkv.weight, qkv.bias, rotation, to.keys, to.values, start)
+
+    q = heads(half)
+    parts = kernels.attend(q, half.keys, half.values, start, CHUNK)
     dtype = activations(half.out.weight)
     seen = kernels.merge(*parts, start, CHUNK, dtype)
     cache = 2 * PROMPT * half.keys.shape[0] * half.keys.shape[2] * half.keys.element_size()
     return {
-        "qkv": (lambda to: kernels.norm_linear(x, *to.norm, *to.qkv), size(half.qkv.weight)),
-        "attend": (lambda to: kernels.attend(qkv, rotation, to.keys, to.values, start, CHUNK), cache),
+        "heads": (heads, size(half.qkv.weight)),
+        "attend": (lambda to: kernels.attend(q, to.keys, to.values, start, CHUNK), cache),
         "merge": (lambda to: kernels.merge(*parts, start, CHUNK, dtype), 0.0),
         "out": (lambda to: kernels.linear_add(x, seen, *to.out), size(half.out.weight)),
     }

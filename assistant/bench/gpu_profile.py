@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Figures = dict[str, Any]
 TRIED = {
-    "norm_linear": ((8, 4), (16, 8)),
     "linear_add": ((8, 2), (8, 8), (16, 4)),
     "norm_swiglu": ((8, 4), (8, 8), (16, 8), (32, 8)),
     "linear_add_long": ((8, 4), (16, 8)),
@@ -36,7 +35,6 @@ TRIED = {
 }
 """Tiles to measure beside those in use: rows and warps."""
 USED_BY = {
-    "norm_linear": "qkv",
     "linear_add": "out",
     "norm_swiglu": "gate_up",
     "linear_add_long": "down",
@@ -221,7 +219,10 @@ def other_tiles(scorer: GraphScorer, counts: Sequence[int]) -> dict[str, dict[st
 
     attention, feed_forward = scorer._block.layers[0]
     found: dict[str, dict[str, list[float]]] = {}
+    measured = ops(scorer, counts[0])
     for op, used_by in USED_BY.items():
+        if used_by not in measured:
+            continue
         half = attention if hasattr(attention, used_by) else feed_forward
         product = scorer._block.projection if used_by == "head" else getattr(half, used_by)
         bits = min(stream(product.weight).bits, 16)

@@ -5,33 +5,24 @@ Letters: R rows of the block, K width, V vocabulary, S capacity of the cache, D 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import kernels
-from kernels import launching
-from kernels.stack import MOST_ROWS as AT_ONCE
-from kernels.stack import LayerWeights, stack
+from kernels.finishing import Finish
 from model.attention.mla import LatentAttention
 from model.cache import Cache
 from model.decoder import Block, Decoder
 from model.errors import ModelUsageError
 from model.gpu import halves
-from model.gpu.halves import AttentionHalf, Dense, FeedForwardHalf, Grouped, attention_half, feed_forward_half
+from model.gpu.halves import CHUNK, AttentionHalf, Dense, FeedForwardHalf, Grouped, attention_half, feed_forward_half
 from model.gpu.parts import FORMAT, norm_of, product_of, rotation_table, table_of, weight_of
-
-log = logging.getLogger(__name__)
 
 MOST_ROWS = 32
 """Rows of a block."""
-
-
-FEWEST = 4
-"""Layers for which one launch pays: it begins with nothing copied ahead, and nothing runs beside its beginning."""
 
 
 class Layer(NamedTuple):
@@ -39,6 +30,9 @@ class Layer(NamedTuple):
 
     attention: AttentionHalf
     feed_forward: FeedForwardHalf
+
+    def __call__(self, x: Tensor, rotation: Tensor, start: Tensor) -> Tensor:
+        return self.feed_forward(self.attention(x, rotation, start))
 
 
 def unsupported(decoder: Decoder) -> str | None:
@@ -68,13 +62,18 @@ class BlockPass:
             for block, rows in zip(decoder.blocks, cache.layers, strict=True)
             if isinstance(block, Block)
         ]
-        self._through = passage(self.layers, self.rotation)
+        self._through = Layers(self.layers, self.rotation)
         self.norm = norm_of(decoder.norm)
         self.projection = product_of(decoder.projection)
 
     def hidden(self, ids: Tensor, start: Tensor) -> Tensor:
         """ids int32 [R] at positions start … -> the residual stream behind the last layer, fp32 [R, K]."""
         return self._through(kernels.embed(ids, self.embedding), start)
+
+    @property
+    def through(self) -> list[Layer | Joined]:
+        """The layers as they are computed."""
+        return self._through.each
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[R, K] -> fp32 [R, V]"""
@@ -89,80 +88,38 @@ def places(decoder: Decoder, capacity: int) -> int:
     return halves.heads_of(attention).places(capacity) if isinstance(attention, LatentAttention) else capacity
 
 
-class Passage(Protocol):
-    """A way through layers."""
+class Layers:
+    """One after the other: three or more kernels each, for any number of rows."""
+
+    def __init__(self, layers: Sequence[Layer], rotation: Tensor) -> None:
+        counter = torch.zeros(1, dtype=torch.int32, device=rotation.device)
+        self.each: list[Layer | Joined] = [_joined(layer, counter) or layer for layer in layers]
+        self._rotation = rotation
 
     def __call__(self, x: Tensor, start: Tensor) -> Tensor:
         """fp32 [R, K] at positions start … -> fp32 [R, K]"""
-        ...
-
-
-class KernelByKernel:
-    """Five or more kernels a layer, for any number of rows and any kind of layer."""
-
-    def __init__(self, layers: Sequence[Layer], rotation: Tensor) -> None:
-        self._layers = layers
-        self._rotation = rotation
-
-    def __call__(self, x: Tensor, start: Tensor) -> Tensor:
-        for layer in self._layers:
-            x = layer.feed_forward(layer.attention(x, self._rotation, start))
+        for layer in self.each:
+            x = layer(x, self._rotation, start)
         return x
 
 
-class OneLaunch:
-    """All layers in one kernel, eight rows at a time: so a row's sums are the same whatever is computed beside it."""
+class Joined(NamedTuple):
+    """A layer of grouped-query attention and a SwiGLU, in three kernels."""
 
-    def __init__(self, layers: Sequence[LayerWeights], rotation: Tensor) -> None:
-        self._stack = stack(layers)
-        self._rotation = rotation
+    attention: Grouped
+    rest: Finish
 
-    def __call__(self, x: Tensor, start: Tensor) -> Tensor:
-        found = [
-            kernels.layers(rows, self._stack, self._rotation, start if i == 0 else start + i * AT_ONCE)
-            for i, rows in enumerate(x.split(AT_ONCE))
-        ]
-        return found[0] if len(found) == 1 else torch.cat(found)
+    def __call__(self, x: Tensor, rotation: Tensor, start: Tensor) -> Tensor:
+        found = self.attention.attend(x, rotation, start)
+        return kernels.finish(x, *found, start, CHUNK, self.rest)
 
 
-def passage(layers: Sequence[Layer], rotation: Tensor) -> Passage:
-    """In one launch where that is asked for (`VIABLE_ONE_LAUNCH=1`) and possible; which it is, is logged."""
-    if launching.one_launch() and len(layers) >= FEWEST:
-        together = [_together(layer) for layer in layers]
-        weights = [each for each in together if each is not None]
-        reason = (
-            kernels.unlaunchable(weights)
-            if len(weights) == len(layers)
-            else "they are of a kind, or have biases or norms, that no such kernel has"
-        )
-        if reason is None:
-            log.info("%d layers are computed in one launch", len(layers))
-            return OneLaunch(weights, rotation)
-        log.warning("%d layers are computed kernel by kernel: %s", len(layers), reason)
-    return KernelByKernel(layers, rotation)
-
-
-def _together(layer: Layer) -> LayerWeights | None:
-    """A layer as `kernels.layers` takes it."""
+def _joined(layer: Layer, counter: Tensor) -> Joined | None:
     attention, feed_forward = layer
     if not isinstance(attention, Grouped) or not isinstance(feed_forward, Dense):
         return None
-    if any(part.bias is not None for part in (attention.out, feed_forward.gate_up, feed_forward.down)):
-        return None
-    if attention.norm.eps != feed_forward.norm.eps:
-        return None
-    return LayerWeights(
-        attention_gain=attention.norm.gain,
-        feed_forward_gain=feed_forward.norm.gain,
-        eps=attention.norm.eps,
-        qkv=attention.qkv.weight,
-        bias=attention.qkv.bias,
-        out=attention.out.weight,
-        gate_up=feed_forward.gate_up.weight,
-        down=feed_forward.down.weight,
-        keys=attention.keys,
-        values=attention.values,
-    )
+    rest = Finish(*attention.out, *feed_forward.norm, *feed_forward.gate_up, *feed_forward.down, counter)
+    return Joined(attention, rest)
 
 
 def layer_of(block: Block, rows: tuple[Tensor, ...]) -> Layer:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import kernels
 from model.decoder import Block
 from model.gpu import halves
-from model.gpu.block import MOST_ROWS, BlockPass, Passage, layer_of, passage
+from model.gpu.block import MOST_ROWS, BlockPass, Layers, layer_of
 from model.gpu.parts import FORMAT, Norm, Product, norm_of, product_of, weight_of
 from model.layers import RMSNorm
 from model.mtp import MTPModule
@@ -44,7 +44,7 @@ class Depth(NamedTuple):
     gains: tuple[Tensor, Tensor]
     eps: float
     projection: Product
-    through: Passage
+    through: Layers
     norm: Norm
 
 
@@ -131,5 +131,5 @@ def _depth(module: MTPModule, rows: tuple[Tensor, ...], rotation: Tensor) -> Dep
     assert isinstance(block, Block) and isinstance(norm, RMSNorm)
     assert isinstance(state_norm, RMSNorm) and isinstance(token_norm, RMSNorm)
     gains = (norm_of(state_norm).gain, norm_of(token_norm).gain)
-    through = passage([layer_of(block, rows)], rotation)
+    through = Layers([layer_of(block, rows)], rotation)
     return Depth(before, gains, norm_of(norm).eps, product_of(module.projection), through, norm_of(norm))

@@ -64,10 +64,13 @@ class Grouped(NamedTuple):
     values: Tensor  # [G, S, D]
 
     def __call__(self, x: Tensor, rotation: Tensor, start: Tensor) -> Tensor:
-        qkv = kernels.norm_linear(x, *self.norm, *self.qkv)
-        found = kernels.attend(qkv, rotation, self.keys, self.values, start, CHUNK)
-        seen = kernels.merge(*found, start, CHUNK, activations(self.out.weight))
+        seen = kernels.merge(*self.attend(x, rotation, start), start, CHUNK, activations(self.out.weight))
         return kernels.linear_add(x, seen, *self.out)
+
+    def attend(self, x: Tensor, rotation: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """What `kernels.attend` finds in chunks of the cache."""
+        q = kernels.norm_heads(x, *self.norm, *self.qkv, rotation, self.keys, self.values, start)
+        return kernels.attend(q, self.keys, self.values, start, CHUNK)
 
     def reads(self) -> list[tuple[Weight, float]]:
         return [(self.qkv.weight, 1.0), (self.out.weight, 1.0)]

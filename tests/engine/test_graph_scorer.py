@@ -17,10 +17,7 @@ from model.engine.graph_scorer import PREFILLS, WIDTHS, GraphScorer
 from model.engine.scorer import CachedScorer
 from model.errors import ModelUsageError
 from model.gpu import unsupported
-from model.gpu.block import FEWEST, KernelByKernel, OneLaunch
-from model.loaders.fill import int4
-from model.loaders.pick import matrices
-from model.quantised import Int4Linear, Int8Embedding, Int8Linear
+from model.quantised import Int8Embedding, Int8Linear
 from tests.tiny import write_tiny_gguf
 from validators import AcceptAll
 
@@ -60,50 +57,6 @@ def test_ranks_as_the_plain_scorer_does(
         assert sorted(ours[-1]) == list(range(decoder.config.vocab_size))
     assert scorer.ids == plain.ids
     assert scorer.passes == len(pieces)
-
-
-def all_in_four(decoder: model.Decoder, path: Path) -> None:
-    """Also the layers that keep eight bits."""
-    whole = matrices(path)
-    for name, layer in list(decoder.named_modules()):
-        if isinstance(layer, Int8Linear) and name != "projection":
-            owner, _, place = name.rpartition(".")
-            with backend.use("stream"):
-                few = Int4Linear(int4(whole[f"{name}.weight"], decoder.device), layer.bias)
-            setattr(decoder.get_submodule(owner), place, few)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "int4"])
-def test_one_launch_gives_what_kernel_by_kernel_gives(
-    tmp_path: Path, device: str, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_tiny_gguf(tmp_path, width=128, heads=4, groups=2, layers=FEWEST, feed_forward=128, tied=True)
-    with backend.use("stream"):
-        decoder = model.load(path, device=device, dtype=dtype)
-    if device == "cpu" and dtype == "int4":
-        assert isinstance(decoder.projection, Int8Linear)
-        decoder.embedding = Int8Embedding(decoder.projection.packed.data)
-    monkeypatch.setenv("VIABLE_ONE_LAUNCH", "1")
-    if dtype == "int4":  # which takes weights of one kind alone
-        assert isinstance(GraphScorer(decoder, CAPACITY)._block._through, KernelByKernel)
-        all_in_four(decoder, path)
-    monkeypatch.delenv("VIABLE_ONE_LAUNCH")
-    apart = GraphScorer(decoder, CAPACITY)
-    monkeypatch.setenv("VIABLE_ONE_LAUNCH", "1")
-    together = GraphScorer(decoder, CAPACITY)
-    assert isinstance(apart._block._through, KernelByKernel) and isinstance(together._block._through, OneLaunch)
-    for count, seed in ((40, 0), (1, 1), (3, 2), (19, 3), (3, 4)):
-        last = [scorer.extend(ids(count, seed), Greedy())[-1] for scorer in (apart, together)]
-        rows = [ranking._rows.logits(count - 1) for ranking in last]
-        assert float((rows[0] - rows[1]).norm() / rows[0].norm()) < 2e-2
-    # Not bit by bit what the other gives, but the same for a row alone as for rows beside it.
-    whole = [row.tolist() for row in together._streams[40:66]]
-    together.truncate(40)
-    for count, seed in ((1, 1), (3, 2), (19, 3), (3, 4)):
-        for token in ids(count, seed):
-            together.extend([token], Greedy())
-    if device == "cuda":
-        assert [row.tolist() for row in together._streams[40:66]] == whole
 
 
 @pytest.mark.parametrize("width", [0, 2, 31])

@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
+from itertools import product as product_of
 from typing import Any, NamedTuple
 
 import torch
@@ -73,6 +74,9 @@ class Room(NamedTuple):
         assert x.shape == self.numbers.shape
         self.numbers.copy_(x)
 
+    def permute(self, order: Sequence[int]) -> Room:
+        return Room(self.numbers.permute(list(order)))
+
     def slice(self, start: int, length: int, dim: int) -> Room:
         return Room(self.numbers.narrow(dim, start, length))
 
@@ -98,9 +102,10 @@ class Barrier:
         self._changed = threading.Condition()
         self.failed = False
 
-    def arrive(self) -> None:
+    def arrive(self, last: int | None = None) -> None:
+        """last: the count behind which it begins anew."""
         with self._changed:
-            self._counter[0] += 1
+            self._counter[0] = 0 if self._counter[0] == last else self._counter[0] + 1
             self._changed.notify_all()
 
     def fail(self) -> None:
@@ -108,13 +113,17 @@ class Barrier:
             self.failed = True
             self._changed.notify_all()
 
-    def wait(self, count: int) -> int:
-        """Barriers that all programs have come to."""
+    def wait(self, low: int, high: int | None, passed: int) -> int:
+        """Barriers that all programs have come to. high: where the count begins anew."""
         with self._changed:
-            self._changed.wait_for(lambda: self.failed or self._counter[0] >= count)
+            self._changed.wait_for(
+                lambda: self.failed or (low <= self._counter[0] and (high is None or self._counter[0] < high))
+            )
             if self.failed:
                 raise RuntimeError("another program failed")
-        return count // self._programs
+        if high is None or low:
+            return low // self._programs
+        return 2 if passed else 0  # a small count says something to those alone who have seen a large one
 
     def add(self, place: int, number: int) -> int:
         with self._changed:
@@ -127,19 +136,20 @@ class Launch:
     """Memory as one program sees it, and what it did with it."""
 
     def __init__(self, tensors: Sequence[torch.Tensor], barrier: Barrier) -> None:
-        self._flat = [(x.data_ptr(), x.untyped_storage().nbytes(), x) for x in tensors]
+        self._flat = [(x.untyped_storage().data_ptr(), x.untyped_storage().nbytes(), x) for x in tensors]
         self._barrier = barrier
         self._now = Moment(0, 0)
         self._copies: list[list[tuple[Room, Block]]] = [[]]
         self.read: Accesses = {}
         self.written: Accesses = {}
 
-    def arrive(self, _: Pointer) -> None:
-        self._barrier.arrive()
+    def arrive(self, _: Pointer, last: int | None = None) -> None:
+        self._barrier.arrive(last)
         self._now = self._now._replace(arrived=self._now.arrived + 1)
 
-    def wait(self, _: Pointer, count: Any) -> None:
-        self._now = self._now._replace(passed=max(self._now.passed, self._barrier.wait(int(count))))
+    def wait(self, _: Pointer, low: Any, high: int | None = None) -> None:
+        passed = self._now.passed
+        self._now = self._now._replace(passed=max(passed, self._barrier.wait(int(low), high, passed)))
 
     def atomic_add(self, pointer: Pointer, number: int) -> int:
         (place,) = (i for i in range(2) if pointer.address == self._barrier._counter.data_ptr() + 4 * i)
@@ -148,6 +158,11 @@ class Launch:
     def copy(self, room: Room, pointer: Pointer, mask: Any = None) -> None:
         self._copies[-1].append((room, self.load(pointer, mask, 0)))
         room.numbers.fill_(99)
+
+    def prefetched(self, pointer: Pointer, size: int) -> None:
+        """It changes nothing; what it names must be there."""
+        for at in (0, size - 1):
+            self._view(torch.as_tensor(pointer.address + at // 16 * 16), pointer)
 
     def commit_group(self) -> None:
         self._copies.append([])
@@ -220,9 +235,9 @@ class Language:
     float32, bfloat16, int32, int64 = torch.float32, torch.bfloat16, torch.int32, torch.int64
     static_range = range
 
-    def __init__(self, launch: Launch, program: int, turn: int = 0) -> None:
+    def __init__(self, launch: Launch, program: int, turn: Sequence[int] = (0,)) -> None:
         self.load, self.store, self.atomic_add = launch.load, launch.store, launch.atomic_add
-        self._place = (program, turn)
+        self._place = (program, *turn)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if not name.endswith("Layout"):
@@ -292,11 +307,11 @@ def run(
     programs: int,
     tensors: Sequence[torch.Tensor],
     counter: torch.Tensor,
-    turn: int = 0,
+    turn: Sequence[int] = (0,),
 ) -> list[Launch]:
     """Call a kernel for each program. given: its arguments by name. tensors: all memory that it may touch.
 
-    counter: int32 [2], what `_arrive` and `_wait` count in. turn: the programs' second number.
+    counter: int32 [2], what `arrive` and `wait` count in. turn: the programs' other numbers.
     Returns what each program did.
     """
     barrier = Barrier(counter, programs)
@@ -330,14 +345,14 @@ class Replaced:
         self._tensors = tensors
         self.launches = 0
 
-    def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def start(*values: Any, **named: Any) -> None:
             names = self._kernel.arg_names
             given = dict(zip(names, values, strict=False)) | {k: v for k, v in named.items() if k in names}
             memory = [*self._tensors, *(value for value in given.values() if isinstance(value, torch.Tensor))]
             found = [
                 launch
-                for turn in range(grid[1])
+                for turn in product_of(*(range(count) for count in grid[1:]))
                 for launch in run(self._kernel, given, grid[0], memory, torch.zeros(2, dtype=torch.int32), turn)
             ]
             assert races(found) == 0
@@ -366,8 +381,9 @@ def _in_python(kernel: Any, language: Language, launch: Launch) -> Callable[...,
     stand_ins = {
         "gl": language,
         "async_copy": launch,
-        "_arrive": launch.arrive,
-        "_wait": launch.wait,
+        "arrive": launch.arrive,
+        "wait": launch.wait,
+        "prefetched": launch.prefetched,
         "mma_v2": product,
         "copy_async": launch.copy,
         "seen_as": seen_as,

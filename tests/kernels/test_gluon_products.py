@@ -52,3 +52,63 @@ def test_products_on_matrix_units(
     monkeypatch.setattr(module, "_kernel", replaced)
     assert error(getattr(module, op)(*given), getattr(twin, op)(*given)) <= BOUNDS[torch.bfloat16]
     assert replaced.launches == 1
+
+
+@pytest.mark.parametrize(
+    ("k", "heads", "groups", "width", "start", "rows", "bits", "bias"),
+    [
+        (96, 3, 1, 32, 0, 1, 16, True),
+        (320, 4, 2, 64, 41, 9, 16, False),
+        (128, 2, 1, 32, 46, 8, 16, True),  # the last row lies behind the capacity
+        (640, 3, 1, 64, 7, 3, 4, True),
+    ],
+)
+def test_queries_and_what_is_kept(
+    k: int, heads: int, groups: int, width: int, start: int, rows: int, bits: int, bias: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from kernels import norm_heads_gluon as module
+    from kernels.norm_heads_reference import norm_heads as twin
+    from tests.kernels.gluon_in_torch import Replaced
+
+    monkeypatch.setattr(launching, "overlaps", lambda: False)
+    features, capacity = (heads + 2 * groups) * width, 53
+    weight: Any = random(features, k).bfloat16() if bits == 16 else few_bits(features, k, bits, "cpu", 32)
+    added = random(features).bfloat16() if bias else None
+    angles = random(capacity, width // 2)
+    rotation, place = torch.cat([angles.cos(), angles.sin()], -1), torch.tensor([start], dtype=torch.int32)
+    caches = [torch.full((2, groups, capacity, width), 7.0).bfloat16() for _ in range(2)]
+    given = (random(rows, k), random(k, seed=2).bfloat16(), 1e-6, weight, added, rotation)
+    replaced = Replaced(module._kernel)
+    monkeypatch.setattr(module, "_kernel", replaced)
+    ours = module.norm_heads(*given, *caches[0], place)
+    expected = twin(*given, *caches[1], place)
+    assert replaced.launches == 1
+    assert error(ours[: capacity - start], expected[: capacity - start]) <= BOUNDS[torch.bfloat16]
+    assert error(caches[0].float(), caches[1].float()) <= BOUNDS[torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "width", "start", "rows", "capacity"),
+    [(3, 1, 32, 0, 1, 200), (4, 2, 64, 62, 3, 200), (2, 1, 64, 129, 2, 130), (14, 2, 32, 1100, 1, 1200)],
+)
+def test_attention_by_chunks(
+    heads: int, groups: int, width: int, start: int, rows: int, capacity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels import attend_gluon as module
+    from kernels.attend_reference import attend as twin
+    from kernels.merge_reference import merge
+    from tests.kernels.gluon_in_torch import Replaced
+
+    monkeypatch.setattr(launching, "overlaps", lambda: False)
+    kept = random(2, groups, capacity, width).bfloat16()
+    kept[:, :, start + rows :] = torch.nan  # nothing may be seen that no pass has written
+    q, place = random(rows, heads * width).bfloat16(), torch.tensor([start], dtype=torch.int32)
+    replaced = Replaced(module._kernel)
+    monkeypatch.setattr(module, "_kernel", replaced)
+    ours, expected = (
+        merge(*found, place, 64, torch.float32)[: capacity - start]
+        for found in (module.attend(q, *kept, place, 64), twin(q, *kept, place, 64))
+    )
+    assert error(ours, expected) <= BOUNDS[torch.bfloat16]
+    assert replaced.launches == 1

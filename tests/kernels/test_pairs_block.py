@@ -136,15 +136,55 @@ def test_attention(heads: int, groups: int, width: int, start: int, rows: int, d
     cached[:, :, start:] = torch.nan  # nothing may be seen that no pass has written
     place = torch.tensor([start], dtype=torch.int32, device=device)
 
+    def turned() -> tuple[Tensor, Tensor]:
+        kept = cached.clone()
+        return kernels.turn(qkv, rotation, *kept, place), kept
+
+    (q, our_cache), (twin_q, kept) = both(turned)
+    assert error(q, twin_q) <= BOUNDS[dtype]
+    assert error(our_cache[:, :, : start + rows], kept[:, :, : start + rows]) <= BOUNDS[dtype]
+    assert our_cache[:, :, start + rows :].isnan().all()
+
+    def call() -> Tensor:
+        return kernels.merge(*kernels.attend(twin_q, *kept, place, chunk), place, chunk, torch.float32)
+
+    assert error(*both(call)) <= BOUNDS[dtype]
+
+
+@pytest.mark.parametrize(
+    ("k", "heads", "groups", "width", "start", "rows", "bits", "bias"),
+    [
+        (96, 3, 1, 32, 0, 1, 16, True),
+        (160, 4, 2, 64, 95, 3, 16, False),
+        (128, 4, 2, 32, 98, 4, 32, True),  # rows behind the capacity are only computed
+        pytest.param(896, 14, 2, 64, 60, 11, 16, True, marks=pytest.mark.gpu),
+        pytest.param(896, 14, 2, 64, 7, 3, 4, True, marks=pytest.mark.gpu),
+    ],
+)
+def test_queries_and_what_is_kept(
+    k: int, heads: int, groups: int, width: int, start: int, rows: int, bits: int, bias: bool, device: str
+) -> None:
+    dtype = torch.float32 if bits == 32 else torch.bfloat16
+    features, capacity = (heads + 2 * groups) * width, 100
+    plain = random(features, k, dtype=dtype, device=device)
+    weight: Any = few_bits(features, k, bits, device) if bits == 4 else plain
+    added = random(features, dtype=torch.float32 if bits == 4 else dtype, device=device) if bias else None
+    x, gain = random(rows, k, device=device), random(k, dtype=torch.float32 if bits == 4 else dtype, device=device)
+    angles = random(capacity, width // 2)
+    rotation = torch.cat([angles.cos(), angles.sin()], -1).to(device)
+    place = torch.tensor([start], dtype=torch.int32, device=device)
+
     def call() -> tuple[Tensor, Tensor]:
-        keys, values = cached.clone()
-        found = kernels.attend(qkv, rotation, keys, values, place, chunk)
-        return kernels.merge(*found, place, chunk, torch.float32), torch.stack([keys, values])
+        kept = torch.full((2, groups, capacity, width), 7.0, dtype=dtype, device=device)
+        q = kernels.norm_heads(x, gain, 1e-6, weight, added, rotation, *kept, place)
+        assert q.dtype == dtype
+        return q[: capacity - start].float(), kept.float()
 
     (ours, our_cache), (twin, twin_cache) = both(call)
-    assert error(ours, twin) <= BOUNDS[dtype]
-    assert error(our_cache[:, :, : start + rows], twin_cache[:, :, : start + rows]) <= BOUNDS[dtype]
-    assert our_cache[:, :, start + rows :].isnan().all()
+    bound = BOUNDS[dtype]
+    assert error(ours, twin) <= bound and error(our_cache, twin_cache) <= bound
+    assert torch.equal(our_cache[:, :, :start], twin_cache[:, :, :start])
+    assert torch.equal(our_cache[:, :, start + rows :], twin_cache[:, :, start + rows :])
 
 
 def test_merging_what_the_twin_found(device: str) -> None:
@@ -238,16 +278,20 @@ def test_states_are_joined_and_kept(columns: int, device: str) -> None:
 def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, bits: int, device: str) -> None:
     """Bit by bit: a block must decide as single tokens do, near-equal scores included."""
     k, n, heads, groups, width, start = 128, 32, 3, 1, 32, 13
-    x, qkv = random(9, k, device=device), random(9, (heads + 2 * groups) * width, device=device)
+    x = random(9, k, device=device)
     gain = random(k, dtype=dtype, device=device)
-    plain = random(2 * n, k, dtype=dtype, device=device)
-    weight = few_bits(2 * n, k, bits, device) if bits < 16 else plain
+
+    def made(features: int) -> Any:
+        return few_bits(features, k, bits, device) if bits < 16 else random(features, k, dtype=dtype, device=device)
+
+    weight, heads_weight = made(2 * n), made((heads + 2 * groups) * width)
     rotation = random(64, width, device=device)
     cached = random(2, groups, 64, width, dtype=dtype, device=device)
 
     def rows(at: int, count: int, keys: Tensor, values: Tensor) -> list[Tensor]:
         some, place = slice(at, at + count), torch.tensor([start + at], dtype=torch.int32, device=device)
-        found = kernels.attend(qkv[some], rotation, keys, values, place, 16)
+        q = kernels.norm_heads(x[some], gain, 1e-6, heads_weight, None, rotation, keys, values, place)
+        found = kernels.attend(q, keys, values, place, 16)
         return [
             kernels.norm_linear(x[some], gain, 1e-6, weight),
             kernels.norm_swiglu(x[some], gain, 1e-6, weight),

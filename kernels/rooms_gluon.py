@@ -1,4 +1,4 @@
-"""The products of `layers_gluon`: tiles of eight rows of a weight, copied to shared memory ahead of their turn.
+"""Products of tiles of eight rows of a weight, copied to shared memory ahead of their turn, and what is made of them.
 
 Fragments, layouts and four bits are those of `kernels.matrix_gluon`; eight rows of activations at most.
 """
@@ -9,7 +9,6 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import mma_v2
 
-from kernels import stack
 from kernels.matrix_gluon import (
     chunks_of,
     codes_layout,
@@ -29,7 +28,10 @@ from kernels.matrix_gluon import (
     widened,
 )
 
-TILE = gl.constexpr(stack.TILE)
+TILE = gl.constexpr(8)
+"""Rows of a weight that a program multiplies at a time."""
+MANY = gl.constexpr(1 << 20)
+"""More rooms than there are."""
 
 
 @gluon.constexpr_function
@@ -146,12 +148,13 @@ def norm_scale(squared, eps, K: gl.constexpr, WARPS: gl.constexpr):
 
 @gluon.jit
 def products(
-    fragments, found, FIRST: gl.constexpr, factors, TILES: gl.constexpr, CHAINS: gl.constexpr,
+    fragments, found, FIRST: gl.constexpr, factors, meeting, TILES: gl.constexpr, CHAINS: gl.constexpr,
     K: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
     """Fragments times each tile: [8, TILE] each.
 
     CHAINS: sums of a tile that are added up at the end, so that fewer products wait for one another.
+    meeting: rooms [WARPS, 8, TILE] where the warps' sums of a tile meet; none: those that were read.
     """
     CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
     STEPS: gl.constexpr = steps_of(BITS)
@@ -172,17 +175,33 @@ def products(
                     else:
                         after += (sums[t * CHAINS + c],)
             sums = after
-    # The warps' sums meet in the rooms that were read, each tile's in the first of its own: one barrier for all.
+    # One barrier for all tiles.
     for t in gl.static_range(TILES):
         total = sums[t * CHAINS]
         for c in gl.static_range(1, CHAINS):
             total += sums[t * CHAINS + c]
-        seen_as(found[FIRST + t * CHUNKS], gl.float32, [WARPS, 16, TILE], sums_room_layout()).store(total)
+        if len(meeting) > 0:
+            low, _ = total.reshape([WARPS, 2, 8, TILE]).permute([0, 2, 3, 1]).split()  # eight rows stand there twice
+            meeting[t].store(low)
+        else:
+            seen_as(found[FIRST + t * CHUNKS], gl.float32, [WARPS, 16, TILE], sums_room_layout()).store(total)
     results = ()
     for t in gl.static_range(TILES):
-        room = seen_as(found[FIRST + t * CHUNKS], gl.float32, [WARPS, 16, TILE], sums_room_layout())
-        results += (gl.sum(room.slice(0, 8, 1).load(results_layout(WARPS)), 0),)
+        if len(meeting) > 0:
+            results += (gl.sum(meeting[t].load(results_layout(WARPS)), 0),)
+        else:
+            room = seen_as(found[FIRST + t * CHUNKS], gl.float32, [WARPS, 16, TILE], sums_room_layout())
+            results += (gl.sum(room.slice(0, 8, 1).load(results_layout(WARPS)), 0),)
     return results
+
+
+@gluon.jit
+def meeting_rooms(COUNT: gl.constexpr, WARPS: gl.constexpr):
+    """Where warps' sums of so many tiles meet, if weights are to be read again."""
+    found = ()
+    for _ in gl.static_range(COUNT):
+        found += (gl.allocate_shared_memory(gl.float32, [WARPS, 8, TILE], sums_room_layout()),)
+    return found
 
 
 @gluon.jit
