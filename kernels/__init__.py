@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels import backend
 from kernels.backend import Packed
 from kernels.block import (
+    advance,
     attend,
     embed,
     finish,
@@ -37,6 +38,7 @@ from kernels.stored import pack_stored, packs_stored, prepare_stored
 __all__ = [
     "Packed",
     "absorb",
+    "advance",
     "attend",
     "attend_latent",
     "embed",
@@ -56,8 +58,8 @@ __all__ = [
     "mask_logits",
     "merge",
     "merge_latent",
-    "norm_int8_linear",
     "norm_heads",
+    "norm_int8_linear",
     "norm_linear",
     "norm_swiglu",
     "pack_int4",

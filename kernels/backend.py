@@ -35,6 +35,7 @@ VARIABLE = "VIABLE_KERNELS"
 # Of `kernels.block`, `kernels.latent` and `kernels.experts`; Triton's interpreter runs the same kernels on a CPU.
 BLOCK_OPS = (
     "absorb",
+    "advance",
     "attend",
     "attend_latent",
     "embed",

@@ -195,6 +195,19 @@ def keep(rows: Tensor, start: Tensor, table: Tensor) -> Tensor:
     return y
 
 
+def advance(best: Tensor, block: Tensor) -> Tensor:
+    """Single tokens: `block`, int32 [3], start, 1 and a token, becomes the one behind it, in place.
+
+    best: int32 [1, n], the best ids behind the token. Returns them and the next block, int32 [n + 3].
+    """
+    expect("best", solid("best", best), 2, torch.int32)
+    expect_shape("best", best, 1, best.shape[1])
+    expect("block", block, 1, torch.int32)
+    expect_shape("block", block, 3)
+    y: Tensor = run("advance", best).advance(best, block)
+    return y
+
+
 def follow(best: Tensor, block: Tensor, drafted: Tensor, table: Tensor) -> Tensor:
     """What a block of tokens is followed by, as far as the decoder agrees with it: int32 [R + 2].
 

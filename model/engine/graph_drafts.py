@@ -1,9 +1,7 @@
-"""Blocks that draft the next one on the device, and run it before the host has asked for it.
+"""Blocks that draft the next one on the device, and run it before the host has asked for it (`graph_ahead`).
 
-A drafted block ends in the block that comes next: the token behind what the decoder agreed with, and two drafts. That
-block is started at once, so that the GPU computes while the host validates. Where the host then asks for exactly that
-block, or its beginning, it is there already; where it asks for another, as after a refused token, what was computed is
-dropped: it only wrote rows that the other block writes again.
+The block that comes next is the token behind what the decoder agreed with, and drafts. The host asks for another
+one after a refused token.
 
 Letters: R rows of a block, K width.
 """
@@ -11,16 +9,15 @@ Letters: R rows of a block, K width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from model.engine.contracts import Draft
 from model.engine.drafters import NOTHING, common_prefix
+from model.engine.graph_ahead import BlocksAhead, Flight, Results
 from model.gpu.drafts import BACK, DEPTH, DraftPass
-from model.gpu.record import Recorded
 from model.mtp_rows import MTPRows
 
 LEAST = 1 + DEPTH
@@ -30,42 +27,7 @@ PIECE = 2048
 """Positions of a long prompt that the modules follow at a time."""
 
 
-class Results(NamedTuple):
-    """What a drafted block leaves: in two sets of memory, used in turn."""
-
-    hidden: Tensor  # fp32 [R, K]
-    logits: Tensor  # fp32 [R, V]
-    ids: Tensor  # int32 [R, n], in memory that the host reads
-    next: Tensor  # int32 [2 + R], in memory that the host reads
-
-
-class Flight:
-    """A drafted block under way. ids: its tokens; none where only the device knows them yet."""
-
-    def __init__(self, results: Results, done: Any, turn: int, start: int, ids: Sequence[int]) -> None:
-        self.results = results
-        self.turn = turn
-        self.start = start
-        self.ids = list(ids)
-        self._done = done
-        self._next: list[int] | None = None
-
-    def wait(self) -> None:
-        """Until the host can read the results."""
-        if self._done:
-            self._done.synchronize()
-
-    @property
-    def next(self) -> list[int]:
-        """Start of the next block, and its tokens."""
-        if self._next is None:
-            self.wait()
-            start, _, *ids = self.results.next.tolist()
-            self._next = [start, *ids]
-        return self._next
-
-
-class DraftedBlocks:
+class DraftedBlocks(BlocksAhead):
     """The blocks of one scorer that draft, of `tokens` tokens, LEAST or more.
 
     compute: block int32 [2 + R] on the device -> hidden, logits and best ids of its tokens, rows written.
@@ -82,32 +44,17 @@ class DraftedBlocks:
         pool: Any,
         tokens: int = LEAST,
     ) -> None:
+        super().__init__(tokens, streams.device, pool)
         self.tokens = tokens
-        self.hits = 0
-        """Blocks that were under way when the host asked for them."""
         self._drafts = drafts
         self._rows = rows
         self._compute = compute
-        self._streams = streams
-        device = streams.device
-        self._on_gpu = device.type == "cuda"
-        self._given = torch.zeros(2 + tokens, dtype=torch.int32, pin_memory=self._on_gpu)
-        self._place = torch.zeros_like(self._given, device=device)
         # The host reads `best` and `next`; the copies are part of the recording.
         self._best = [torch.zeros(tokens, best, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
         self._next = [torch.zeros_like(self._given, pin_memory=self._on_gpu) for _ in range(2)]
-        self._recorded = [Recorded(partial(self._block, turn), device, pool) for turn in range(2)]
-        self._done = [torch.cuda.Event() if self._on_gpu else None for _ in range(2)]
-        self._last: Flight | None = None
-        self._ahead: Flight | None = None
+        self._streams = streams
         # Tokens by position that the modules' rows were computed from.
         self._followed: list[int] = []
-
-    def warm(self) -> None:
-        """Record both. Recording runs a block twice, and a block is not the same twice: before the first pass."""
-        for turn in range(2):
-            self._give(BACK, [0])
-            self._launch(turn, BACK, [0]).wait()
 
     @torch.inference_mode()
     def time(self, count: int = 50) -> float:
@@ -133,59 +80,6 @@ class DraftedBlocks:
             self._note(self._last)
         return self._followed[: len(held)] == list(held)
 
-    def run(self, held: Sequence[int], ids: Sequence[int], go_on: bool) -> Flight:
-        """The block `ids` behind `held`. go_on: start the block that follows from it as well."""
-        flight = self._under_way(len(held), ids)
-        if flight is None:
-            self._drop()
-            self._follow(held, ids)
-            turn = 1 - self._last.turn if self._last else 0
-            self._give(len(held), ids)
-            flight = self._launch(turn, len(held), ids)
-        self._last, self._ahead = flight, None
-        if go_on:
-            self._ahead = self._launch(1 - flight.turn, -1, ())
-        return flight
-
-    def is_under_way(self, start: int, ids: Sequence[int]) -> bool:
-        """Was the block `ids`, or one that begins so, started when the last one was asked for?"""
-        if self._ahead is None or self._last is None:
-            return False
-        begin, *following = self._last.next
-        return begin == start and following[: len(ids)] == list(ids)
-
-    def stale(self) -> int | None:
-        """The position from which on rows belong to a block that nobody asked for; None if there is none."""
-        return None if self._last is None or self._ahead is None else self._last.next[0]
-
-    def leave(self) -> None:
-        """The next pass is not one of these."""
-        self._drop()
-        self._last = None
-
-    def predicted(self) -> tuple[int, list[int]] | None:
-        """Where the next block starts, and its tokens; None where the last pass drafted nothing."""
-        if self._last is None:
-            return None
-        start, *ids = self._last.next
-        return start, ids
-
-    def _under_way(self, start: int, ids: Sequence[int]) -> Flight | None:
-        if self._ahead is None or self._last is None or not self.is_under_way(start, ids):
-            return None
-        self._note(self._last)
-        self.hits += 1
-        self._ahead.start, *self._ahead.ids = self._last.next
-        return self._ahead
-
-    def _drop(self) -> None:
-        """Whatever is under way is not what was asked for."""
-        if self._last is not None:
-            self._note(self._last)
-        if self._ahead is not None:
-            self._ahead.wait()
-        self._ahead = None
-
     def _note(self, flight: Flight) -> None:
         """Remember which tokens the modules have followed."""
         start, pending = flight.next[:2]
@@ -208,18 +102,6 @@ class DraftedBlocks:
                 if depth == 0:
                     states[rows] = after
         self._followed = known[: end + 1]
-
-    def _give(self, start: int, ids: Sequence[int]) -> None:
-        filled = [start, len(ids), *ids, *[0] * (self.tokens - len(ids))]
-        self._given.copy_(torch.tensor(filled, dtype=torch.int32))
-        self._place.copy_(self._given, non_blocking=True)
-
-    def _launch(self, turn: int, start: int, ids: Sequence[int]) -> Flight:
-        results = self._recorded[turn]()
-        done = self._done[turn]
-        if done:
-            done.record()
-        return Flight(results, done, turn, start, ids)
 
     def _block(self, turn: int) -> Results:
         hidden, logits, best = self._compute(self._place)

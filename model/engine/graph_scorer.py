@@ -18,11 +18,12 @@ from model.attention import attention
 from model.cache import Cache
 from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
+from model.engine.graph_ahead import BlocksAhead, SingleTokens
 from model.engine.graph_drafts import LEAST, DraftedBlocks, GraphDraft
 from model.engine.order import Greedy, Order, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
-from model.gpu.drafts import DraftPass, unsupported_drafts
+from model.gpu.drafts import BACK, DraftPass, unsupported_drafts
 from model.mtp_rows import MTPRows
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class GraphScorer:
         self._done = torch.cuda.Event() if on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
         self._drafted: DraftedBlocks | None = None
+        self._single: SingleTokens | None = None
         self._draft_wanted = False
         self._late = False
         self._blocks: dict[int, Recorded[Found]] = {}
@@ -111,7 +113,7 @@ class GraphScorer:
             drafts = DraftPass(rows, self._block, self.capacity)
             tokens = max(longest + 1, LEAST)
             drafted = DraftedBlocks(drafts, rows, self._compute_rows, self._streams, FIRST_IDS, self._pool, tokens)
-            drafted.warm()
+            drafted.warm(BACK)
         except torch.OutOfMemoryError:
             log.warning("the GPU's memory is too full to draft with the block; drafts are computed module by module")
             return None
@@ -134,7 +136,7 @@ class GraphScorer:
     @property
     def hits(self) -> int:
         """Passes that were under way already when they were asked for."""
-        return self._drafted.hits if self._drafted else 0
+        return sum(each.hits for each in self._each_ahead())
 
     @torch.inference_mode()
     def warm(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -144,6 +146,8 @@ class GraphScorer:
         for width in widths:
             self._run_block([0] * min(width, self.capacity))
         self._wait()
+        self._single = SingleTokens(self._compute_rows, FIRST_IDS, self._device, self._pool)
+        self._single.warm()
 
     @torch.inference_mode()
     def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
@@ -162,11 +166,17 @@ class GraphScorer:
 
     def _lost(self) -> list[int]:
         """Tokens whose rows a block overwrote that nobody asked for; they are taken out of `ids`."""
-        stale = self._drafted.stale() if self._drafted else None
-        lost = self._ids[stale:] if stale is not None else []
-        if lost:
-            del self._ids[stale:]
-        return lost
+        for each in self._each_ahead():
+            stale = each.stale()
+            if stale is not None and stale < len(self._ids):
+                lost = self._ids[stale:]
+                del self._ids[stale:]
+                return lost
+        return []
+
+    def _each_ahead(self) -> list[BlocksAhead]:
+        """What may have a block under way, one of them at a time."""
+        return [each for each in (self._drafted, self._single) if each]
 
     def truncate(self, length: int) -> None:
         if not 0 <= length <= len(self._ids):
@@ -178,16 +188,20 @@ class GraphScorer:
         wanted, self._draft_wanted = self._draft_wanted, False
         rows: BlockRows | PromptRows
         if len(ids) > WIDTHS[-1]:
-            self._leave_drafts()
+            self._leave_others(None)
             rows = PromptRows(self, self._run_prefill(ids))
         elif self._drafted and self._drafts(wanted, first, ids):
+            self._leave_others(self._drafted)
             # A block that follows may begin behind this one, and its drafts behind that.
             go_on = wanted and isinstance(order, Greedy) and first + 3 * self._drafted.tokens <= self.capacity
-            flight = self._drafted.run(self._ids, ids, go_on)
-            rows = BlockRows(self, Found(flight.results.hidden, flight.results.logits, flight.results.ids), flight.wait)
-            self.replays += 1
+            rows = self._run_ahead(self._drafted, ids, go_on)
+        elif self._single and len(ids) == 1 and isinstance(order, Greedy):
+            self._leave_others(self._single)
+            # Where the host took what was best behind the last token, it is likely to do so again.
+            go_on = self._single.is_predicted(first, ids) and first + 2 <= self.capacity
+            rows = self._run_ahead(self._single, ids, go_on)
         else:
-            self._leave_drafts()
+            self._leave_others(None)
             rows = BlockRows(self, self._run_block(ids), self._wait)
         self._ids += ids
         self.passes += 1
@@ -210,9 +224,16 @@ class GraphScorer:
         now, self._late = self._late, not self._late
         return now
 
-    def _leave_drafts(self) -> None:
-        if self._drafted:
-            self._drafted.leave()
+    def _run_ahead(self, blocks: BlocksAhead, ids: Sequence[int], go_on: bool) -> BlockRows:
+        flight = blocks.run(self._ids, ids, go_on)
+        self.replays += 1
+        return BlockRows(self, Found(flight.results.hidden, flight.results.logits, flight.results.ids), flight.wait)
+
+    def _leave_others(self, blocks: BlocksAhead | None) -> None:
+        """What is under way elsewhere is not what was asked for."""
+        for each in self._each_ahead():
+            if each is not blocks:
+                each.leave()
 
     def _run_block(self, ids: Sequence[int]) -> Found:
         width = self._width(len(ids), WIDTHS)

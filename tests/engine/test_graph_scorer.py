@@ -187,3 +187,38 @@ def test_says_which_decoders_it_cannot_compute(tmp_path: Path, device: str) -> N
         GraphScorer(narrow, 64)
     stored = model.load(write_tiny_gguf(tmp_path, width=64, heads=2, groups=1), dtype="int8")
     assert "format" in (unsupported(stored) or "")
+
+
+def test_single_tokens_are_under_way_before_they_are_asked_for(decoder: model.Decoder, device: str) -> None:
+    """The same rankings, whether the host takes what the device expected or not."""
+    plain, ours = CachedScorer(decoder, CAPACITY), GraphScorer(decoder, CAPACITY)
+    ours.warm((1,))
+    for scorer in (plain, ours):
+        scorer.extend(ids(40), Greedy())
+    pending = 7
+    for step in range(40):
+        best = [list(islice(scorer.extend([pending], Greedy())[0], 9)) for scorer in (plain, ours)]
+        assert best[0] == best[1]
+        if step % 10 == 8:
+            length = len(ours.ids) - 3
+            for scorer in (plain, ours):
+                scorer.truncate(length)
+        pending = best[0][step % 7 == 6]  # now and then the second
+    assert 20 <= ours.hits < 30
+    assert list(ours.ids) == list(plain.ids)
+    for scorer in (plain, ours):
+        scorer.extend(ids(5, 1), Greedy())
+    states = torch.as_tensor(ours.hidden[: len(ours.ids)]).cpu()
+    assert float((states - plain.hidden[: len(plain.ids)].cpu()).norm() / states.norm()) < 1e-4
+
+
+def test_single_tokens_go_to_the_end_of_the_cache(decoder: model.Decoder) -> None:
+    scorer = GraphScorer(decoder, CAPACITY)
+    scorer.warm((1,))
+    scorer.extend(ids(CAPACITY - 6), Greedy())
+    token = 3
+    for _ in range(6):
+        token = next(iter(scorer.extend([token], Greedy())[0]))
+    assert len(scorer.ids) == CAPACITY and scorer.hits == 4
+    with pytest.raises(ModelUsageError):
+        scorer.extend([token], Greedy())

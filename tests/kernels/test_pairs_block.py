@@ -187,6 +187,18 @@ def test_queries_and_what_is_kept(
     assert torch.equal(our_cache[:, :, start + rows :], twin_cache[:, :, start + rows :])
 
 
+def test_single_tokens_advance(device: str) -> None:
+    for count in (1, 5, 8):
+        best = torch.randperm(90, dtype=torch.int32)[None, :count].to(device)
+
+        def call(best: Tensor = best) -> tuple[Tensor, Tensor]:
+            block = torch.tensor([41, 1, 7], dtype=torch.int32, device=device)
+            return kernels.advance(best, block), block
+
+        for ours, twin in zip(*both(call), strict=True):
+            assert torch.equal(ours, twin)
+
+
 def test_merging_what_the_twin_found(device: str) -> None:
     means, sums = random(3, 2, 40, 32, device=device), random(3, 2, 40, device=device) * 9
     sums[:, 1] -= 200
