@@ -29,6 +29,7 @@ from kernels.rooms_gluon import (
     normed,
     products,
     rooms,
+    row_scales,
     store_heads,
     tile_factors,
 )
@@ -36,7 +37,7 @@ from kernels.weights import Weight, stream
 
 ROWS = 8
 """That are computed at once."""
-WARPS = {16: 4, 4: 8}
+WARPS = {16: 4, 8: 4, 4: 8}
 """By bits."""
 TILES = 2
 """That a program has."""
@@ -66,9 +67,11 @@ def _kernel(
     gain = gains(gain_ptr, K, WARPS, 8, BITS)
     factors = ()
     fetched = ()
+    scales = ()
     for t in gl.static_range(TILES):
         factors += tile_factors(factor_ptr, first + t, 0, N, K, GROUP, WIDTH, WARPS, BITS)
         fetched += (fetch_heads(bias_ptr, rotation_ptr, first + t, start, capacity, N, WIDTH, BIAS, WARPS),)
+        scales += (row_scales(factor_ptr, first + t, N, WIDTH, WARPS, BITS),)
     if OVERLAP:
         gdc_wait()
     if WIDE:
@@ -82,17 +85,19 @@ def _kernel(
             for t in gl.static_range(TILES):
                 own = fetch_heads(bias_ptr, rotation_ptr, first + t, here, capacity, N, WIDTH, BIAS, WARPS)
                 store_heads(
-                    ys[t] * scale, own, q_ptr + at * HEADS * WIDTH, keys_ptr, values_ptr, first + t, here, capacity,
-                    rows - at, HEADS, GROUPS, WIDTH, WARPS,
+                    ys[t] * scale * scales[t], own, q_ptr + at * HEADS * WIDTH, keys_ptr, values_ptr, first + t, here,
+                    capacity, rows - at, HEADS, GROUPS, WIDTH, WARPS,
                 )  # fmt: skip
     else:
         fragments = normed(x_ptr, gain, squared, rows, K, WARPS, BITS)
         async_copy.wait_group(0)
-        ys = products(fragments, found, 0, factors, (), TILES, 1, K, WARPS, BITS)
+        # Rooms of bytes are too small for sums.
+        meeting = meeting_rooms(TILES, WARPS) if BITS == 8 else ()
+        ys = products(fragments, found, 0, factors, meeting, TILES, 1, K, WARPS, BITS)
         scale = norm_scale(squared, eps, K, WARPS)
         for t in gl.static_range(TILES):
             store_heads(
-                ys[t] * scale, fetched[t], q_ptr, keys_ptr, values_ptr, first + t, start, capacity, rows,
+                ys[t] * scale * scales[t], fetched[t], q_ptr, keys_ptr, values_ptr, first + t, start, capacity, rows,
                 HEADS, GROUPS, WIDTH, WARPS,
             )  # fmt: skip
 

@@ -123,6 +123,18 @@ def tile_factors(
 
 
 @gluon.jit
+def row_scales(
+    factor_ptr, tile, N, WIDTH: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """What sums of a tile's rows are multiplied with: [1, TILE] for eight bits, else 1."""
+    if BITS == 8:
+        n = row_of(tile, gl.arange(0, TILE, layout=gl.SliceLayout(0, gl.SliceLayout(0, results_layout(WARPS)))), WIDTH)
+        return gl.load(factor_ptr + n, mask=n < N, other=0.0)[None, :]
+    else:
+        return 1.0
+
+
+@gluon.jit
 def normed(
     x_ptr, gain, squared, rows, K: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip

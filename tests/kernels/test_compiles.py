@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from kernels import launching
 from tests.kernels.compiled import TYPES
 from tests.kernels.test_finish import DEFAULT, some
+from tests.kernels.test_pairs_block import few_bits, random
 
 pytest.importorskip("triton")
 
@@ -21,11 +23,6 @@ pytest.importorskip("triton")
 @pytest.mark.parametrize(("rows", "bits"), [(1, 16), (3, 16), (32, 16), (1, 4), (8, 4)])
 def test_the_rest_of_a_layer_fits_a_multiprocessor(rows: int, bits: int, tmp_path: Path) -> None:
     """The default model's shape on 132 multiprocessors of compute capability 9.0, beside the kernels around it."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.backends.nvidia.compiler import get_ptxas
-    from triton.experimental.gluon._runtime import GluonASTSource
-
     from kernels import finish_gluon
 
     most = 232_448  # bytes of shared memory that a program can have there
@@ -35,22 +32,52 @@ def test_the_rest_of_a_layer_fits_a_multiprocessor(rows: int, bits: int, tmp_pat
     assert early is not None
     start = torch.zeros(1, dtype=torch.int32)
     given = finish_gluon.arguments(x, means, means[..., 0].float(), start, 128, of, x, 132, early) | {"OVERLAP": True}
-    kernel, names = finish_gluon.kernel, list(finish_gluon.kernel.arg_names)
-    signature = dict.fromkeys(names, "constexpr") | {"rows": "i32", "eps": "fp32"}
-    signature |= {name: TYPES[value.dtype] for name, value in given.items() if isinstance(value, torch.Tensor)}
+    options = {"num_warps": finish_gluon.WARPS, "enable_fp_fusion": False, "maxnreg": finish_gluon.REGISTERS[bits]}
+    shared = checked(finish_gluon.kernel, given, options, tmp_path)
+    assert shared <= (most if rows > 4 else most - finish_gluon.LEFT)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(launching.INTERPRETED, reason="kernels are decorated for Triton's interpreter")
+@pytest.mark.parametrize(("rows", "bits"), [(3, 16), (1, 8), (32, 8), (3, 4)])
+def test_queries_keys_and_values_leave_room(rows: int, bits: int, tmp_path: Path) -> None:
+    from kernels import norm_heads_gluon
+
+    weight = random(1152, 896).bfloat16() if bits == 16 else few_bits(1152, 896, bits, "cpu")
+    x, keys = torch.zeros(rows, 896), torch.zeros(2, 512, 64).bfloat16()
+    start, bias = torch.zeros(1, dtype=torch.int32), torch.zeros(1152)
+    q, rotation = torch.zeros(rows, 896).bfloat16(), torch.zeros(512, 64)
+    given = norm_heads_gluon.arguments(x, bias, 1e-6, weight, bias, rotation, q, keys, keys, start)
+    options = {"num_warps": norm_heads_gluon.WARPS[bits], "enable_fp_fusion": False}
+    size = 8 if bits == 8 else 16  # eight neighbouring columns a thread
+    assert checked(norm_heads_gluon._kernel, given | {"OVERLAP": True}, options, tmp_path, size) <= 32_768
+
+
+def checked(kernel: Any, given: dict[str, Any], options: dict[str, Any], folder: Path, size: int = 16) -> int:
+    """Compiles a kernel for compute capability 9.0; copies of `size` bytes, hardly a spill. Bytes of shared memory."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.compiler import get_ptxas
+    from triton.experimental.gluon._runtime import GluonASTSource
+
+    names = list(kernel.arg_names)
+    numbers = {int: "i32", float: "fp32"}
+    signature = {
+        name: TYPES[value.dtype] if isinstance(value, torch.Tensor) else "constexpr" for name, value in given.items()
+    }
+    signature |= {name: numbers[type(given[name])] for name in names if name in ("rows", "capacity", "eps")}
     constants = {(i,): given[name] for i, name in enumerate(names) if signature[name] == "constexpr"}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name.endswith("_ptr")}
-    options = {"num_warps": finish_gluon.WARPS, "enable_fp_fusion": False, "maxnreg": finish_gluon.REGISTERS[bits]}
     compiled = triton.compile(
         GluonASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", 90, 32), options=options
     )
-    assert compiled.metadata.shared <= (most if rows > 4 else most - finish_gluon.LEFT)
     ptx = compiled.asm["ptx"]
     copies = re.findall(r"cp\.async\.c[ag]\.shared\.global.*?, (0x[0-9a-f]+)", ptx)
-    assert copies and set(copies) == {"0x10"}
+    assert copies and set(copies) == {hex(size)}
     assert "griddepcontrol.wait" in ptx and "griddepcontrol.launch_dependents" in ptx
-    (tmp_path / "kernel.ptx").write_text(ptx)
-    command = [get_ptxas(90).path, "-arch=sm_90a", "-v", str(tmp_path / "kernel.ptx"), "-o", str(tmp_path / "kernel")]
+    (folder / "kernel.ptx").write_text(ptx)
+    command = [get_ptxas(90).path, "-arch=sm_90a", "-v", str(folder / "kernel.ptx"), "-o", str(folder / "kernel")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spilled = [int(count) for count in re.findall(r"(\d+) bytes spill", said)]
     assert sum(spilled) <= 256, said
+    return int(compiled.metadata.shared)

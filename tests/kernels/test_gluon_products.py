@@ -61,6 +61,8 @@ def test_products_on_matrix_units(
         (320, 4, 2, 64, 41, 9, 16, False),
         (128, 2, 1, 32, 46, 8, 16, True),  # the last row lies behind the capacity
         (640, 3, 1, 64, 7, 3, 4, True),
+        (320, 3, 1, 64, 7, 3, 8, True),
+        (96, 2, 2, 32, 20, 11, 8, False),
     ],
 )
 def test_queries_and_what_is_kept(
