@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -151,13 +151,13 @@ def _record(product: Product, base: Tensor | None) -> tuple[Record, Tensor | Non
     return (ctypes.c_int64 * len(PRODUCT))(*main[:3], below, *main[4:], *pair), base
 
 
-def _place(value: object) -> int:
+def _place(value: Any) -> int:
     """A number as it is, and where something else lies."""
     if isinstance(value, int):
         return value
     if isinstance(value, Tensor):
         return value.data_ptr()
-    return ctypes.addressof(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
+    return ctypes.addressof(value[0] if isinstance(value, tuple) else value)
 
 
 def layer(
