@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assistant.cli.options import Flags, session_options
-from assistant.opening import open_session
+from assistant.opening import gpu_problem, open_session
 from assistant.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
 
 def _defaults() -> dict[str, int]:
     """In the worker's thread, as this imports torch."""
-    from model import gpu
-
-    return {"context": NEAR} if gpu.problem() else {}
+    return {"context": NEAR} if gpu_problem() else {}
 
 
 def settings_for(
