@@ -22,19 +22,25 @@ if TYPE_CHECKING:
 
 def open_session(settings: Settings, *, at_once: bool = False) -> Session:
     """See `assistant.session`. With `at_once` Ctrl-C ends the process while torch is imported."""
-    session: Session = _uncollected(lambda: _imported("open_session", at_once)(settings))
+    session: Session = _uncollected(lambda: _imported("assistant.session", "open_session", at_once)(settings))
     return session
 
 
 def open_sessions(settings: Settings, count: int) -> list[Session]:
     """See `assistant.session`."""
-    sessions: list[Session] = _uncollected(lambda: _imported("open_sessions")(settings, count))
+    sessions: list[Session] = _uncollected(lambda: _imported("assistant.session", "open_sessions")(settings, count))
     return sessions
 
 
-def _imported(name: str, at_once: bool = False) -> Callable[..., Any]:
+def gpu_problem() -> str | None:
+    """See `model.gpu.problem`. It brings torch as well."""
+    problem: str | None = _uncollected(lambda: _imported("model.gpu", "problem")())
+    return problem
+
+
+def _imported(module: str, name: str, at_once: bool = False) -> Callable[..., Any]:
     with held_back(at_once=at_once):
-        found: Callable[..., Any] = getattr(import_module("assistant.session"), name)
+        found: Callable[..., Any] = getattr(import_module(module), name)
     gc.freeze()  # modules stay
     atexit.register(gc.unfreeze)  # to the end: libraries look then whether something was left
     return found

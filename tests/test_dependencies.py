@@ -56,8 +56,8 @@ def requirements() -> dict[str, str]:
 
 
 def test_what_is_imported_is_required() -> None:
-    modules = {"prompt_toolkit": "prompt-toolkit", "lsprotocol": "pygls", "tree_sitter": "tree-sitter"}
-    allowed = {*requirements(), "triton", "cattrs", "tree_sitter_python"}
+    modules = {"prompt_toolkit": "prompt-toolkit", "tree_sitter": "tree-sitter"}
+    allowed = {*requirements(), "triton", "tree_sitter_python"}
     for package in OURS:
         for name, files in imported_by(package).items():
             assert name in OURS or modules.get(name, name) in allowed, (
@@ -65,9 +65,10 @@ def test_what_is_imported_is_required() -> None:
             )
 
 
-def test_transformers_is_for_tests_alone() -> None:
-    assert "transformers" not in requirements()
-    assert not [package for package in OURS if "transformers" in imported_by(package)]
+@pytest.mark.parametrize("name", ["transformers", "pygls", "lsprotocol"])
+def test_references_are_for_tests_alone(name: str) -> None:
+    assert name not in requirements()
+    assert not [package for package in OURS if name in imported_by(package)]
 
 
 @pytest.mark.parametrize("package", OURS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import gc
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assistant.cli.options import Flags, session_options
-from assistant.opening import open_session
+from assistant.opening import gpu_problem, open_session
 from assistant.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -46,17 +44,14 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     or a setting says otherwise. Ready-made set-ups are in examples/editors.
     """
     Settings().replaced(**asdict(flags))  # what makes no sense is said at once, not when the session is opened
-    gc.disable()  # until all is imported: the protocol's hundreds of classes would be walked through again and again
     from assistant.lsp import serve
 
     stderr = logging.StreamHandler()
     stderr.setLevel(log_level.upper())
-    stderr.setFormatter(_Lines(FORMAT) if log_level != "debug" else logging.Formatter(FORMAT))
+    stderr.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(level=log_level.upper(), handlers=[stderr])
     # The editor's log gets what is worth knowing, however little of it is wanted on stderr.
     logging.getLogger("assistant").setLevel(logging.DEBUG if log_level == "debug" else logging.INFO)
-    if log_level != "debug":  # a cancel that comes after the answer is usual, and a warning to pygls
-        logging.getLogger("pygls").setLevel(logging.ERROR)
     return serve(
         lambda options, folder, report: lambda: _open(settings_for(flags, options, folder, _defaults()), report),
         flags.max_tokens,
@@ -64,22 +59,9 @@ def command(flags: Flags, stdio: bool, log_level: str) -> int:
     )
 
 
-class _Lines(logging.Formatter):
-    """Without the tracebacks of pygls: what a client sends that does not fit is no fault of the server."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        if record.name.startswith("pygls"):
-            record = copy.copy(record)
-            record.msg, record.args = record.getMessage().partition("\n")[0], None  # a traceback may stand in it, too
-            record.exc_info = record.exc_text = None
-        return super().format(record)
-
-
 def _defaults() -> dict[str, int]:
     """In the worker's thread, as this imports torch."""
-    from model import gpu
-
-    return {"context": NEAR} if gpu.problem() else {}
+    return {"context": NEAR} if gpu_problem() else {}
 
 
 def settings_for(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pygls.uris import to_fs_path
-
 from assistant.beside import Project, Surroundings, nothing, on_disk
 from assistant.lsp.documents import Document
 from assistant.lsp.options import Options
+from assistant.lsp.uris import to_path
 
 
 def around(
@@ -38,5 +37,5 @@ def around(
 
 
 def _path(document: Document) -> Path | None:
-    path = to_fs_path(document.uri) if document.uri.startswith("file:") else None
+    path = to_path(document.uri)
     return Path(path).resolve() if path else None

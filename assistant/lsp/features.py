@@ -7,11 +7,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lsprotocol import types
-from pygls.exceptions import JsonRpcException
-
+from assistant import __version__
 from assistant.lsp.documents import Document
+from assistant.lsp.messages import (
+    AUTOMATIC,
+    WARNING,
+    CompletionParams,
+    DidChangeConfigurationParams,
+    DidChangeParams,
+    DidCloseParams,
+    DidOpenParams,
+    ExecuteCommandParams,
+    InitializeParams,
+    InlineCompletionParams,
+    NextStopParams,
+    Position,
+    SetTraceParams,
+)
 from assistant.lsp.options import SECTION, Options, parse
+from assistant.lsp.positions import Encoding
+from assistant.lsp.rpc import INVALID_PARAMS, Refusal
 from assistant.lsp.server import Server
 from assistant.lsp.suggest import Suggestion, Target
 
@@ -30,110 +45,175 @@ PARTIAL = "viable/partial"
 position, where the file parses with them. Sent with the option `stream`."""
 LONGEST_LABEL = 60
 """Characters of a suggestion that the editor's list shows."""
+INCREMENTAL = 2
+"""How edits come: as what is replaced by what."""
+TEXT, PLAIN, AS_IS = 1, 1, 1
+"""What an entry of the editor's list is: text, without places to fill in, inserted with no more indentation."""
+
+
+def advertised(encoding: Encoding) -> dict[str, Any]:
+    """What is answered to `initialize`: the server's capabilities and its name."""
+    capabilities = {
+        "positionEncoding": encoding,
+        "textDocumentSync": {"openClose": True, "change": INCREMENTAL, "save": False},
+        "completionProvider": {"triggerCharacters": TRIGGERS},
+        "executeCommandProvider": {"commands": [RESTART, ACCEPTED]},
+        "inlineCompletionProvider": {},
+        # One server for all of an editor's folders, as each has a model of its own in memory.
+        "workspace": {"workspaceFolders": {"supported": True, "changeNotifications": True}},
+    }
+    return {"capabilities": capabilities, "serverInfo": {"name": "viable", "version": __version__}}
 
 
 def register(server: Server) -> None:
     """Connect the messages to the server."""
     _register_lifecycle(server)
+    _register_documents(server)
     _register_suggestions(server)
     _register_feedback(server)
 
 
 def _register_lifecycle(server: Server) -> None:
-    @server.feature(types.INITIALIZE)
-    def initialize(params: types.InitializeParams) -> None:
+    def initialize(params: InitializeParams) -> dict[str, Any]:
+        server.begin(params)
         server.initial = server.options = _parsed(server, params.initialization_options, Options())
+        return advertised(server.encoding)
 
-    @server.feature(types.INITIALIZED)
-    async def initialized(params: types.InitializedParams) -> None:
+    async def initialized(params: object) -> None:
         # A client without a configuration may have sent one unasked meanwhile: that stays.
         server.options = await _pulled(server, otherwise=lambda: server.options)
         await server.load()
 
-    @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
-    async def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
+    async def did_change_configuration(params: DidChangeConfigurationParams) -> None:
         if isinstance(params.settings, dict) and SECTION in params.settings:
             options = _parsed(server, params.settings[SECTION], server.initial)
         else:
             options = await _pulled(server, otherwise=lambda: server.initial)
         await server.configure(options)
 
-    @server.command(RESTART)
-    async def restart() -> None:
-        await server.load()
+    def set_trace(params: SetTraceParams) -> None:
+        server.tracing = params.value != "off"
+
+    server.client.on("initialize", InitializeParams, initialize)
+    server.client.on("initialized", Any, initialized)
+    server.client.on("workspace/didChangeConfiguration", DidChangeConfigurationParams, did_change_configuration)
+    server.client.on("$/setTrace", SetTraceParams, set_trace)
+    server.client.on("shutdown", Any, lambda params: server.shut_down())
+    server.client.on("exit", Any, lambda params: server.exit())
+
+
+def _register_documents(server: Server) -> None:
+    def did_open(params: DidOpenParams) -> None:
+        item = params.text_document
+        server.documents[item.uri] = Document(item.uri, item.language_id, item.version, item.text)
+
+    def did_change(params: DidChangeParams) -> None:
+        document = server.documents.get(params.text_document.uri)
+        if document is None:
+            raise Refusal(INVALID_PARAMS, f"{params.text_document.uri} is not open")
+        for change in params.content_changes:
+            if change.range is None:
+                document.replace_all(change.text)
+                continue
+            start, end = server.place(document, change.range.start), server.place(document, change.range.end)
+            try:
+                document.replace(start, end, change.text)
+            except ValueError as error:
+                raise Refusal(INVALID_PARAMS, str(error)) from None
+        document.version = params.text_document.version
+        server.edited(document)
+
+    def did_close(params: DidCloseParams) -> None:
+        if document := server.documents.pop(params.text_document.uri, None):
+            server.closed(document)
+
+    server.client.on("textDocument/didOpen", DidOpenParams, did_open)
+    server.client.on("textDocument/didChange", DidChangeParams, did_change)
+    server.client.on("textDocument/didClose", DidCloseParams, did_close)
 
 
 def _register_suggestions(server: Server) -> None:
-    @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
-    async def inline_completion(params: types.InlineCompletionParams) -> types.InlineCompletionList:
+    async def inline_completion(params: InlineCompletionParams) -> dict[str, Any]:
         document = server.documents.get(params.text_document.uri)
         if document is None:
             log.info("a request for %s, which is not open", params.text_document.uri)
-            return types.InlineCompletionList([])
-        automatic = params.context.trigger_kind == types.InlineCompletionTriggerKind.Automatic
+            return {"items": []}
+        automatic = params.context.trigger_kind == AUTOMATIC
         target = server.target(document, params)
         partial = _streaming(server, document, params.position) if server.options.stream else None
         begin = time.perf_counter()
         suggestions = await server.suggester.suggest(document, target, automatic, partial)
         server.trace(f"{len(suggestions)} suggestions after {1000 * (time.perf_counter() - begin):.1f} ms")
-        return types.InlineCompletionList([_inline(server, document, each) for each in suggestions])
+        return {"items": [_inline(server, document, each) for each in suggestions]}
 
-    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=TRIGGERS))
-    async def completion(params: types.CompletionParams) -> types.CompletionList:
+    async def completion(params: CompletionParams) -> dict[str, Any]:
         document = server.documents.get(params.text_document.uri)
         if document is None or not server.options.popup:
-            return types.CompletionList(is_incomplete=False, items=[])
+            return {"isIncomplete": False, "items": []}
         cursor = server.place(document, params.position)
         target = Target(cursor, cursor, "", document.gap(cursor))
         suggestions = await server.suggester.suggest(document, target, automatic=True)
-        return types.CompletionList(True, [_listed(server, document, each) for each in suggestions])
+        return {"isIncomplete": True, "items": [_listed(server, document, each) for each in suggestions]}
+
+    async def next_stop(params: NextStopParams) -> dict[str, Any]:
+        return {"length": await server.next_stop(params)}
+
+    server.client.on("textDocument/inlineCompletion", InlineCompletionParams, inline_completion)
+    server.client.on("textDocument/completion", CompletionParams, completion)
+    server.client.on(NEXT_STOP, NextStopParams, next_stop)
 
 
 def _register_feedback(server: Server) -> None:
-    @server.feature("textDocument/didShowCompletion")
-    def did_show(params: Any) -> None:
-        server.suggester.counts["displayed"] += 1
+    def counting(what: str) -> Callable[[object], None]:
+        def count(params: object) -> None:
+            server.suggester.counts[what] += 1
 
-    @server.feature("textDocument/didPartiallyAcceptCompletion")
-    def did_partially_accept(params: Any) -> None:
-        server.suggester.counts["partially accepted"] += 1
+        return count
 
-    @server.feature(NEXT_STOP)
-    async def next_stop(params: Any) -> dict[str, Any]:
-        return {"length": await server.next_stop(params)}
+    async def execute(params: ExecuteCommandParams) -> None:
+        arguments = params.arguments or []
+        if params.command == RESTART and not arguments:
+            await server.load()
+        elif params.command == ACCEPTED and [type(each) for each in arguments] == [str]:
+            server.suggester.counts["accepted"] += 1
+        else:
+            raise Refusal(INVALID_PARAMS, f"there is no command {params.command!r} with the arguments {arguments}")
 
-    @server.command(ACCEPTED)
-    def accepted(name: str) -> None:
-        server.suggester.counts["accepted"] += 1
-
-    @server.feature(STATS)
-    def stats(params: Any) -> dict[str, Any]:
-        return server.stats()
+    server.client.on("textDocument/didShowCompletion", Any, counting("displayed"))
+    server.client.on("textDocument/didPartiallyAcceptCompletion", Any, counting("partially accepted"))
+    server.client.on("workspace/executeCommand", ExecuteCommandParams, execute)
+    server.client.on(STATS, Any, lambda params: server.stats())
 
 
-def _streaming(server: Server, document: Document, position: types.Position) -> Callable[[str], None]:
+def _streaming(server: Server, document: Document, position: Position) -> Callable[[str], None]:
     """Sends what is written so far for a place; the standard request can answer only once."""
     identifier = {"uri": document.uri, "version": document.version}
     place = {"line": position.line, "character": position.character}
 
     def send(text: str) -> None:
-        server.protocol.notify(PARTIAL, {"textDocument": identifier, "position": place, "text": text})
+        server.client.notify(PARTIAL, {"textDocument": identifier, "position": place, "text": text})
 
     return send
 
 
-def _inline(server: Server, document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:
-    name = server.accepted.show(document, suggestion)
-    return types.InlineCompletionItem(
-        insert_text=suggestion.text,
-        filter_text=suggestion.text,
-        range=server.range(document, suggestion),
-        command=types.Command("Accepted", ACCEPTED, arguments=[name]),
-    )
+def _inline(server: Server, document: Document, suggestion: Suggestion) -> dict[str, Any]:
+    """An InlineCompletionItem."""
+    return {
+        "insertText": suggestion.text,
+        "filterText": suggestion.text,
+        "range": server.range(document, suggestion),
+        "command": _accepted(server, document, suggestion),
+    }
 
 
-def _listed(server: Server, document: Document, suggestion: Suggestion) -> types.CompletionItem:
-    """An entry of the editor's list. It replaces the word before the cursor by itself and more, as filters expect."""
+def _accepted(server: Server, document: Document, suggestion: Suggestion) -> dict[str, Any]:
+    """The command that says that a suggestion, which is shown from now on, was taken."""
+    return {"title": "Accepted", "command": ACCEPTED, "arguments": [server.accepted.show(document, suggestion)]}
+
+
+def _listed(server: Server, document: Document, suggestion: Suggestion) -> dict[str, Any]:
+    """An entry of the editor's list, a CompletionItem. It replaces the word before the cursor by itself and more, as
+    filters expect."""
     text, target = suggestion
     line = document.line(target.start.line)
     column = target.start.column
@@ -143,33 +223,30 @@ def _listed(server: Server, document: Document, suggestion: Suggestion) -> types
     word = line[begin:column]
     whole = Suggestion(word + text, Target(type(target.start)(target.start.line, begin), target.end, "", target.gap))
     label = " ".join(whole.text.split())
-    name = server.accepted.show(document, suggestion)
-    return types.CompletionItem(
-        label=label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…",
-        kind=types.CompletionItemKind.Text,
-        detail="viable",
-        documentation=types.MarkupContent(types.MarkupKind.Markdown, f"```python\n{whole.text}\n```"),
-        filter_text=whole.text,
-        insert_text_format=types.InsertTextFormat.PlainText,
-        insert_text_mode=types.InsertTextMode.AsIs,
-        text_edit=types.TextEdit(server.range(document, whole), whole.text),
-        command=types.Command("Accepted", ACCEPTED, arguments=[name]),
-    )
+    return {
+        "label": label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…",
+        "kind": TEXT,
+        "detail": "viable",
+        "documentation": {"kind": "markdown", "value": f"```python\n{whole.text}\n```"},
+        "filterText": whole.text,
+        "insertTextFormat": PLAIN,
+        "insertTextMode": AS_IS,
+        "textEdit": {"range": server.range(document, whole), "newText": whole.text},
+        "command": _accepted(server, document, suggestion),
+    }
 
 
 async def _pulled(server: Server, otherwise: Callable[[], Options]) -> Options:
     """The options as the workspace has them; `otherwise` where it has none, and as they are if the client does not
     tell."""
-    workspace = server.client_capabilities.workspace
-    if not (workspace and workspace.configuration):
+    if not (server.capabilities and server.capabilities.has_configuration):
         return server.options
-    items = [types.ConfigurationItem(section=SECTION)]
     try:
-        values = await server.workspace_configuration_async(types.ConfigurationParams(items))
-    except JsonRpcException as error:
+        values = await server.client.ask("workspace/configuration", {"items": [{"section": SECTION}]})
+    except Refusal as error:
         log.info("the client has no configuration: %s", error)
         return server.options
-    return _parsed(server, values[0], server.initial) if values and values[0] else otherwise()
+    return _parsed(server, values[0], server.initial) if isinstance(values, list) and any(values[:1]) else otherwise()
 
 
 def _parsed(server: Server, values: object, base: Options) -> Options:
@@ -179,5 +256,5 @@ def _parsed(server: Server, values: object, base: Options) -> Options:
         return parse(values, base)
     except ValueError as error:
         log.error("%s", error)
-        server.window_show_message(types.ShowMessageParams(types.MessageType.Warning, f"Viable: {error}"))
+        server.show(WARNING, str(error))
         return server.options

@@ -6,7 +6,7 @@ The server works in characters. Which units the client counts in is agreed on on
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Literal
 
@@ -28,6 +28,12 @@ def _utf32(character: str) -> int:
 
 _WIDTHS: dict[Encoding, Callable[[str], int]] = {"utf-8": _utf8, "utf-16": _utf16, "utf-32": _utf32}
 """Encoding -> code units of one character."""
+
+
+def agreed(offered: Iterable[str]) -> Encoding:
+    """The client's best one that is known here; UTF-16, which every client knows, where there is none."""
+    known: dict[str, Encoding] = {each: each for each in _WIDTHS}
+    return next((known[each] for each in offered if each in known), "utf-16")
 
 
 def to_units(line: str, column: int, encoding: Encoding) -> int:

@@ -7,24 +7,28 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO
 
-from lsprotocol import types
-from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
-from pygls.lsp.server import LanguageServer
-from pygls.uris import to_fs_path
-
-from assistant import __version__
 from assistant.beside import Surroundings
 from assistant.lsp.accept import Accepted
 from assistant.lsp.around import around
 from assistant.lsp.documents import CLOSED, Document, Place
+from assistant.lsp.messages import (
+    ERROR,
+    ClientCapabilities,
+    InitializeParams,
+    InlineCompletionParams,
+    NextStopParams,
+    Position,
+)
 from assistant.lsp.options import Options
-from assistant.lsp.positions import Encoding, to_units
+from assistant.lsp.positions import Encoding, agreed, to_units
 from assistant.lsp.progress import Report
-from assistant.lsp.protocol import Protocol
+from assistant.lsp.rpc import INVALID_PARAMS, INVALID_REQUEST, NOT_INITIALIZED, Connection, Refusal
 from assistant.lsp.stops import next_stop
 from assistant.lsp.suggest import Suggester, Suggestion, Target
+from assistant.lsp.uris import to_path
+from assistant.lsp.wire import Writer
 from assistant.lsp.worker import Fills, State, Worker
 
 log = logging.getLogger(__name__)
@@ -34,14 +38,25 @@ Opener = Callable[[Options, Path, Report], Callable[[], Fills]]
 and may report how far it has come."""
 
 
-class Server(LanguageServer):
+class Server:
     """One client's server."""
 
-    protocol: Protocol
-
-    def __init__(self, opener: Opener, max_tokens: int | None = None, max_ms: int | None = None) -> None:
-        """`max_tokens` and `max_ms`, where given, are the command line's and win over the editor's."""
-        super().__init__("viable", __version__, protocol_cls=Protocol)
+    def __init__(
+        self, opener: Opener, stream: BinaryIO, max_tokens: int | None = None, max_ms: int | None = None
+    ) -> None:
+        """`stream` leads to the client. `max_tokens` and `max_ms`, where given, are the command line's and win over the
+        editor's."""
+        self.client = Connection(Writer(stream, lambda: self.stop(1)).write, self._untimely)
+        self.capabilities: ClientCapabilities | None = None
+        """The client's; None before `initialize`."""
+        self.process_id: int | None = None
+        """The client's, if it has said so."""
+        self.folder: str | None = None
+        """The workspace's."""
+        self.encoding: Encoding = "utf-16"
+        """The units that the client counts columns in."""
+        self.tracing = False
+        """Whether the client follows what the server does (`$/setTrace`)."""
         self.documents: dict[str, Document] = {}
         self.worker = Worker(self._state_changed)
         self.suggester = Suggester(self.worker, self.around)
@@ -50,6 +65,7 @@ class Server(LanguageServer):
         """As the client set them when it began, before any configuration."""
         self.exit_code: int | None = None
         self.on_stop: Callable[[], None] = lambda: None
+        self._shutting_down = False
         self._opener = opener
         self._limits = max_tokens, max_ms
         self._loads = 0
@@ -65,10 +81,32 @@ class Server(LanguageServer):
     def options(self, options: Options) -> None:
         self.suggester.options = options.limited(*self._limits)
 
-    @property
-    def encoding(self) -> Encoding:
-        """The units that the client counts columns in."""
-        return cast(Encoding, str(self.workspace.position_encoding))
+    def begin(self, params: InitializeParams) -> None:
+        """Take what the client says of itself."""
+        self.capabilities = params.capabilities
+        self.process_id = params.process_id
+        self.folder = to_path(params.root_uri) if params.root_uri is not None else params.root_path
+        self.encoding = agreed(params.capabilities.encodings)
+
+    def shut_down(self) -> None:
+        """Give up what is under way and take nothing more but `exit`."""
+        self._shutting_down = True
+        self.client.cancel()
+
+    def exit(self) -> None:
+        """The client has finished; 1 where it did not say `shutdown` before."""
+        self.stop(0 if self._shutting_down else 1)
+
+    def _untimely(self, method: str) -> Refusal | None:
+        if method == "exit":
+            return None
+        if self._shutting_down:
+            return Refusal(INVALID_REQUEST, "the server is shutting down")
+        if self.capabilities is None and method != "initialize":
+            return Refusal(NOT_INITIALIZED, "the server waits for `initialize`")
+        if self.capabilities is not None and method == "initialize":
+            return Refusal(INVALID_REQUEST, "the server is initialized already")
+        return None
 
     def stop(self, exit_code: int) -> None:
         """End the service; the first reason counts."""
@@ -88,27 +126,29 @@ class Server(LanguageServer):
         def report(message: str, percentage: int | None) -> None:
             loop.call_soon_threadsafe(self._report, token, message, percentage)
 
-        folder = to_fs_path(self.workspace.root_uri) if self.workspace.root_uri else None
-        self.worker.start(self._opener(self.options, Path(folder or "."), report))
+        self.worker.start(self._opener(self.options, Path(self.folder or "."), report))
         self._state_changed("loading", "loading the model")
-        if not _can_show_progress(self.client_capabilities):
+        if not (self.capabilities and self.capabilities.shows_progress):
             return
         try:
-            await self.work_done_progress.create_async(token)
-        except JsonRpcException as error:
+            await self.client.ask("window/workDoneProgress/create", {"token": token})
+        except Refusal as error:
             log.info("the client shows no progress: %s", error)
             return
-        begin = types.WorkDoneProgressBegin("Viable", message="loading the model", percentage=0)
-        self.work_done_progress.begin(token, begin)
+        self._progress(token, kind="begin", title="Viable", message="loading the model", percentage=0)
         self._bars.add(token)
         await settled.wait()
         self._bars.discard(token)
-        self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=self.worker.state))
+        self._progress(token, kind="end", message=self.worker.state)
 
     def _report(self, token: str, message: str, percentage: int | None) -> None:
         log.debug("%s", message)
         if token in self._bars:
-            self.work_done_progress.report(token, types.WorkDoneProgressReport(message=message, percentage=percentage))
+            known = {} if percentage is None else {"percentage": percentage}
+            self._progress(token, kind="report", message=message, **known)
+
+    def _progress(self, token: str, **value: str | int) -> None:
+        self.client.notify("$/progress", {"token": token, "value": value})
 
     async def configure(self, options: Options) -> None:
         """Take new options; another model means another session. The first one is `initialized`'s to open."""
@@ -130,10 +170,9 @@ class Server(LanguageServer):
 
     def around(self, document: Document) -> Callable[[], Surroundings]:
         """What the project's other files say for a suggestion in this one."""
-        folder = to_fs_path(self.workspace.root_uri) if self.workspace.root_uri else None
-        return around(document, self.documents.values(), folder, self.options)
+        return around(document, self.documents.values(), self.folder, self.options)
 
-    def target(self, document: Document, params: types.InlineCompletionParams) -> Target:
+    def target(self, document: Document, params: InlineCompletionParams) -> Target:
         """Where an inline suggestion goes: the cursor, or the entry that is selected in the editor's list."""
         cursor = self.place(document, params.position)
         info = params.context.selected_completion_info
@@ -146,36 +185,33 @@ class Server(LanguageServer):
         around = document.gap(start, end)
         return Target(start, end, info.text, type(around)(around.left + info.text, around.right))
 
-    async def next_stop(self, params: Any) -> int:
+    async def next_stop(self, params: NextStopParams) -> int:
         """How much of a suggestion to take when the user takes a word or a line of it, in the client's units."""
-        try:
-            uri, line, units = params.textDocument.uri, params.position.line, params.position.character
-            text, kind = params.text, params.kind
-        except AttributeError as error:
-            raise JsonRpcInvalidParams(str(error)) from None
-        if (document := self.documents.get(uri)) is None:
-            raise JsonRpcInvalidParams(f"{uri} is not open")
-        if kind not in ("word", "line"):
-            raise JsonRpcInvalidParams(f"kind must be word or line, not {kind!r}")
-        gap = document.gap(document.place(line, units, self.encoding))
+        if (document := self.documents.get(params.text_document.uri)) is None:
+            raise Refusal(INVALID_PARAMS, f"{params.text_document.uri} is not open")
+        gap, text = document.gap(self.place(document, params.position)), params.text
         # Parsing a large file takes a while, which the user's next keystroke must not wait for.
-        return to_units(text, await asyncio.to_thread(next_stop, gap, text, kind), self.encoding)
+        return to_units(text, await asyncio.to_thread(next_stop, gap, text, params.kind), self.encoding)
 
-    def place(self, document: Document, position: types.Position) -> Place:
+    def place(self, document: Document, position: Position) -> Place:
         return document.place(position.line, position.character, self.encoding)
 
-    def range(self, document: Document, suggestion: Suggestion) -> types.Range:
-        """What a suggestion replaces, in the client's units."""
-        start, end = suggestion.target.start, suggestion.target.end
-        return types.Range(
-            types.Position(start.line, document.units(start, self.encoding)),
-            types.Position(end.line, document.units(end, self.encoding)),
-        )
+    def range(self, document: Document, suggestion: Suggestion) -> dict[str, Any]:
+        """What a suggestion replaces, in the client's units, as the protocol has it."""
+
+        def position(place: Place) -> dict[str, int]:
+            return {"line": place.line, "character": document.units(place, self.encoding)}
+
+        return {"start": position(suggestion.target.start), "end": position(suggestion.target.end)}
+
+    def show(self, kind: int, message: str) -> None:
+        """Tell the user something that must not be overlooked."""
+        self.client.notify("window/showMessage", {"type": kind, "message": f"Viable: {message}"})
 
     def trace(self, message: str) -> None:
-        """Tell a client that follows what the server does (`$/setTrace`)."""
-        if self.protocol.trace != types.TraceValue.Off:
-            self.log_trace(types.LogTraceParams(message))
+        """Tell a client that follows what the server does."""
+        if self.tracing:
+            self.client.notify("$/logTrace", {"message": message})
 
     def stats(self) -> dict[str, Any]:
         """Counters, for the log, the status line and the tests."""
@@ -189,19 +225,11 @@ class Server(LanguageServer):
             **{name.replace(" ", "_"): count for name, count in suggester.counts.items()},
         }
 
-    def report_server_error(self, error: Exception, source: Any) -> None:
-        """Faults go to the log; a box in the user's way for each would help nobody."""
-        log.error("%s", error)
-
     def _state_changed(self, state: State, message: str) -> None:
         log.log(logging.ERROR if state == "failed" else logging.INFO, "%s", message)
         if state == "failed":
-            self.window_show_message(types.ShowMessageParams(types.MessageType.Error, f"Viable: {message}"))
+            self.show(ERROR, message)
         if self.options.status:
-            self.protocol.notify("viable/status", {"state": state, "message": message})
+            self.client.notify("viable/status", {"state": state, "message": message})
         if state != "loading":
             self._settled.set()
-
-
-def _can_show_progress(capabilities: types.ClientCapabilities) -> bool:
-    return bool(capabilities.window and capabilities.window.work_done_progress)

@@ -10,11 +10,10 @@ import sys
 import threading
 from typing import BinaryIO
 
-from lsprotocol import types
-
 from assistant.lsp.features import register
+from assistant.lsp.messages import ERROR, INFO, WARNING
 from assistant.lsp.server import Opener, Server
-from assistant.lsp.wire import Writer, messages
+from assistant.lsp.wire import messages
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +33,10 @@ def serve(opener: Opener, max_tokens: int | None = None, max_ms: int | None = No
     """
     stdin, stdout = _take_streams()
     sys.setswitchinterval(SWITCH)
-    server = Server(opener, max_tokens, max_ms)
+    server = Server(opener, stdout, max_tokens, max_ms)
     register(server)
     try:
-        asyncio.run(_serve(server, stdin, stdout))
+        asyncio.run(_serve(server, stdin))
     except KeyboardInterrupt:
         server.stop(130)
     code = 1 if server.exit_code is None else server.exit_code
@@ -59,11 +58,10 @@ def _take_streams() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(stdin, "rb"), os.fdopen(stdout, "wb")
 
 
-async def _serve(server: Server, stdin: BinaryIO, stdout: BinaryIO) -> None:
+async def _serve(server: Server, stdin: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
     server.on_stop = lambda: inbox.put_nowait(None)
-    server.protocol.set_writer(Writer(stdout, lambda: server.stop(1)))
     handler = ClientLog(server, loop)
     logging.getLogger("assistant").addHandler(handler)
     reader = threading.Thread(target=_read, args=(stdin, inbox, loop), name="viable-stdin", daemon=True)
@@ -71,10 +69,9 @@ async def _serve(server: Server, stdin: BinaryIO, stdout: BinaryIO) -> None:
     watcher = asyncio.create_task(_watch_parent(server))
     # What was imported stays: the collector need not walk through it again and again while the user types.
     gc.freeze()
-    gc.enable()
     try:
         while server.exit_code is None and (body := await inbox.get()) is not None:
-            server.protocol.receive(body)
+            server.client.receive(body)
             # Let a new request see the documents as they are now, before the next message changes them.
             await asyncio.sleep(0)
     finally:
@@ -116,11 +113,7 @@ def _alive(process_id: int) -> bool:
 class ClientLog(logging.Handler):
     """Sends the project's own log to the editor."""
 
-    LEVELS = (
-        (logging.ERROR, types.MessageType.Error),
-        (logging.WARNING, types.MessageType.Warning),
-        (logging.INFO, types.MessageType.Info),
-    )
+    LEVELS = ((logging.ERROR, ERROR), (logging.WARNING, WARNING), (logging.INFO, INFO))
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(logging.INFO)
@@ -129,8 +122,8 @@ class ClientLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = next(kind for level, kind in self.LEVELS if record.levelno >= level)
-        params = types.LogMessageParams(kind, record.getMessage())
+        params = {"type": kind, "message": record.getMessage()}
         try:
-            self._loop.call_soon_threadsafe(self._server.window_log_message, params)
+            self._loop.call_soon_threadsafe(self._server.client.notify, "window/logMessage", params)
         except RuntimeError:  # the event loop has ended
             self.handleError(record)

@@ -31,21 +31,16 @@ def messages(stream: BinaryIO) -> Iterator[bytes]:
 
 
 class Writer:
-    """Writes to a client, and says so once when it has gone."""
+    """Writes to a client, and says so when it has gone."""
 
     def __init__(self, stream: BinaryIO, gone: Callable[[], None]) -> None:
         self._stream = stream
         self._gone = gone
 
-    def write(self, data: bytes) -> None:
+    def write(self, body: bytes) -> None:
+        """One message, with its header."""
         try:
-            self._stream.write(data)
+            self._stream.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
-            self._gone()
-
-    def close(self) -> None:
-        try:
-            self._stream.close()
-        except OSError:
             self._gone()

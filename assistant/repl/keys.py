@@ -23,6 +23,7 @@ HELP = (
     ("Up, Down, Ctrl-R", "earlier input, kept between sessions"),
     ("Ctrl-C", "stop the model and keep what is there; at the prompt: clear it"),
     ("Ctrl-D", "leave, at an empty prompt"),
+    ("Ctrl-Z", "back to the shell, whose `fg` comes back here"),
 )
 """Keys and what they do, for /help."""
 

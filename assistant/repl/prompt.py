@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +59,7 @@ def new_prompt(shell: Shell, history: Path | None, input: Input | None) -> Promp
         bottom_toolbar=shell.toolbar,
         erase_when_done=True,
         reserve_space_for_menu=MENU_ROWS,
+        enable_suspend=True,
         input=input,
         output=shell.screen.output,
     )
@@ -87,4 +90,18 @@ def _history(path: Path | None) -> History:
         path.touch(mode=0o600)
     except OSError:
         return InMemoryHistory()
-    return FileHistory(str(path))
+    return _Kept(str(path))
+
+
+class _Kept(FileHistory):
+    """Earlier input in a file; a file that cannot be read has none, and what does not fit on the disk is forgotten."""
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            return super().load_history_strings()
+        except OSError:
+            return ()
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)

@@ -147,7 +147,7 @@ class Shell:
         default, self.offered = self.offered, ""
         self._prompt.app.editing_mode = EditingMode.VI if self.options.vi else EditingMode.EMACS
         try:
-            return self._prompt.prompt(default=default)
+            return _as_text(self._prompt.prompt(default=default))
         except EOFError:
             return None
 
@@ -315,6 +315,11 @@ class Shell:
             with suppress(OSError):
                 self._recovery.write_text(self.program.text, encoding="utf-8")
                 self.screen.say(("warning", f"the program is kept in {self._recovery}"))
+
+
+def _as_text(typed: str) -> str:
+    """What was typed, with a sign in the place of bytes that are no text: no file could hold them."""
+    return typed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _writer(painter: Painter) -> Callable[[str], None]:

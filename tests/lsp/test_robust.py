@@ -92,6 +92,20 @@ def test_requests_before_initialize_are_refused() -> None:
         assert client.close() == 0
 
 
+def test_nonsense_and_exit_before_initialize_are_borne() -> None:
+    with fake_server() as client:
+        client.raw(b"nonsense\r\n" + framed(b"{") + framed(b"[]") + framed(b'{"jsonrpc": "2.0", "method": 1}'))
+        assert client.answer(None)["error"]["code"] == -32700
+        assert client.answer(client.request("shutdown"))["error"]["code"] == -32002
+        assert client.answer(client.request("initialize", {"capabilities": 7}))["error"]["code"] == -32602
+        assert "positionEncoding" in client.initialize()
+        assert client.answer(client.request("initialize", {"capabilities": {}}))["error"]["code"] == -32600
+        assert client.close() == 0
+    with fake_server() as client:
+        client.notify("exit")
+        assert client.process.wait(WAIT) == 1
+
+
 def test_exit_without_shutdown_is_a_failure_and_the_end_of_the_stream_is_one_too() -> None:
     with fake_server() as client:
         client.initialize()

@@ -282,6 +282,35 @@ def test_a_paste_is_one_input(start: Start, tmp_path: Path) -> None:
     terminal.until("nothing to add")
 
 
+def test_ctrl_z_leads_to_the_shell_and_back(start: Start, tmp_path: Path) -> None:
+    terminal = start("bash --norc -i")
+    terminal.type(fake(tmp_path, "counting", pause=0.02))
+    terminal.keys("Enter")
+    terminal.until("✓ parses")
+    terminal.type("y = 12")
+    terminal.until("› y = 12")
+    terminal.keys("C-z")
+    terminal.until("Stopped")
+    terminal.type("fg")
+    terminal.keys("Enter")
+    terminal.until("› y = 12")
+    terminal.keys("C-c")
+    terminal.type("def count():")
+    terminal.keys("Enter")
+    terminal.until("value_2 = ")
+    terminal.keys("C-z")
+    terminal.until(lambda screen: screen.count("Stopped") == 2)
+    terminal.type("fg")
+    terminal.keys("Enter")
+    terminal.until("value_9 = ")
+    terminal.keys("C-c")
+    terminal.until("stopped; Enter goes on")
+    terminal.keys("C-c", "C-d")
+    terminal.type("exit 7")
+    terminal.keys("Enter")
+    assert terminal.exit_code() == 7
+
+
 def test_a_terminal_of_five_short_lines(start: Start, tmp_path: Path) -> None:
     terminal = start(fake(tmp_path, BODY))
     terminal.until("✓ parses")

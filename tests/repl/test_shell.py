@@ -103,6 +103,21 @@ def test_enter_hands_over_and_the_model_goes_on() -> None:
         assert [author for author, _ in b.shell.program.lines()] == ["user", "model"]
 
 
+def test_bytes_that_are_no_text_are_shown_as_such_and_can_be_saved(tmp_path: Path) -> None:
+    with bench(lambda before: "") as b:
+        b.keyboard.send_bytes(b"x = '\xff\xc3\xa9'\r")
+        b.type(f"/save {tmp_path}/saved.py", ENTER)
+        assert b.text == "x = '\ufffdé'\n"
+    assert (tmp_path / "saved.py").read_text(encoding="utf-8") == b.text
+
+
+def test_a_history_that_cannot_be_read_or_written_is_none(tmp_path: Path) -> None:
+    with bench(history=tmp_path) as b:
+        written = b.type("def double(n):", ENTER)
+        assert b.text == "def double(n):\n" + BODY
+        assert "Traceback" not in written and "directory" not in written
+
+
 def test_an_unfinished_line_is_continued_on_the_same_line() -> None:
     with bench(lambda before: " 1 + 2\n") as b:
         b.type("x =", ENTER)

@@ -1,0 +1,25 @@
+"""Where a file is, of which the client says the URI."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.parse import unquote, urlsplit
+
+_DRIVE = re.compile(r"/[A-Za-z]:")
+
+
+def to_path(uri: str) -> str | None:
+    """The path of a `file:` URI, None for any other text. Servers of shares and drive letters are understood."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # such as an address without its closing bracket
+        return None
+    if parts.scheme != "file":
+        return None
+    path, server = unquote(parts.path), unquote(parts.netloc)
+    if server and path:
+        path = f"//{server}{path}"
+    elif _DRIVE.match(path):
+        path = path[1].lower() + path[2:]
+    return path.replace("/", "\\") if sys.platform == "win32" else path
