@@ -35,6 +35,9 @@ def parts(read: Reader, family: str, rope: Rope) -> dict[str, Any]:
     bias = read.get("attention_bias", bool, False)
     if bias and not queries:
         raise UnsupportedModel("attention_bias without q_lora_rank is not supported")
+    experts = _experts(read, family)
+    if experts and read.get("mlp_bias", bool, False):
+        raise UnsupportedModel("mlp_bias with experts is not supported")
     rope = replace(rope, interleaved=read.get("rope_interleave", bool, True))
     return {
         "rope": rope,
@@ -48,7 +51,7 @@ def parts(read: Reader, family: str, rope: Rope) -> dict[str, Any]:
             query_width=queries,
             gain=_score_gain(read),
         ),
-        "experts": _experts(read, family),
+        "experts": experts,
     }
 
 

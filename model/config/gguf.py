@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.config.families import family
-from model.config.model import ModelConfig, Rope
+from model.config.model import ModelConfig, Rope, rotary_width
 from model.config.reader import Reader
 from model.config.scaling import linear_factors
 from model.errors import UnsupportedModel, printable
@@ -44,7 +44,7 @@ def from_gguf(
     defaults = family(name)
     width, heads = read.integer(f"{name}.embedding_length"), read.integer(f"{name}.attention.head_count")
     head_width = read.integer(f"{name}.attention.key_length", width // heads if heads > 0 else 0)
-    rope_width = read.integer(f"{name}.rope.dimension_count", head_width)
+    rope_width = rotary_width(read.integer(f"{name}.rope.dimension_count", head_width))
     if defaults.gguf_rotary_interleaved and rope_width != head_width:
         raise UnsupportedModel(f"rotary width {rope_width} in heads of width {head_width} is not supported for {name}")
     theta = read.number(f"{name}.rope.freq_base", defaults.theta)

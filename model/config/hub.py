@@ -8,7 +8,7 @@ from typing import Any
 
 from model.config import deepseek, own
 from model.config.families import Family, family
-from model.config.model import ModelConfig, Rope
+from model.config.model import ModelConfig, Rope, rotary_width
 from model.config.parts import Grouped
 from model.config.reader import Reader
 from model.config.scaling import linear_factors, llama3_factors, yarn_factors, yarn_gain
@@ -62,11 +62,11 @@ def _extended(read: Reader, values: dict[str, Any]) -> dict[str, Any]:
 
     `grouped_positions`: the fields of `Grouped`. `routing`: `threshold` and `fallback` of `Experts`.
     """
-    if positions := read.get("grouped_positions", dict, None):
+    if (positions := read.get("grouped_positions", dict, None)) is not None:
         inner = Reader(positions, "config.json grouped_positions")
         grouped = Grouped(inner.integer("window"), inner.integer("factor"), inner.get("tempered", bool, False))
         values |= {"grouped": grouped, "attention": f"{values['attention']}-grouped"}
-    if (routing := read.get("routing", dict, None)) and values.get("experts"):
+    if (routing := read.get("routing", dict, None)) is not None and values.get("experts"):
         inner = Reader(routing, "config.json routing")
         threshold, fallback = inner.number("threshold"), inner.get("fallback", str, "topk")
         values["experts"] = replace(values["experts"], threshold=threshold, fallback=fallback)
@@ -91,7 +91,7 @@ def _rope_from_json(read: Reader, width: int, defaults: Family) -> Rope:
         raise UnsupportedModel(
             f"rotary scaling '{printable(kind)}' is not supported (known: {', '.join(sorted(_SCALINGS))})"
         )
-    return _SCALINGS[kind](inner, Rope(theta, width))
+    return _SCALINGS[kind](inner, Rope(theta, rotary_width(width)))
 
 
 def _linear(read: Reader, rope: Rope) -> Rope:

@@ -76,12 +76,21 @@ class ModelConfig:
             raise BadModelFile(f"rotary gain is {rope.gain}")
         if not (math.isfinite(self.rope.theta) and self.rope.theta > 0):
             raise BadModelFile(f"rotary base is {self.rope.theta}")
+        if not 0 <= self.draft_depth <= LARGEST["layers"]:
+            raise BadModelFile(f"draft_depth is {self.draft_depth}; expected 0 to {LARGEST['layers']}")
         if not 0 < self.norm_eps < 1:
             raise BadModelFile(f"norm epsilon is {self.norm_eps}")
 
     def feed_forward_at(self, layer: int) -> str:
         """Which feed-forward the block at `layer` has: a name in model.feed_forward.FEED_FORWARDS."""
         return "dense" if self.experts is None or layer < self.experts.first else "moe"
+
+
+def rotary_width(width: int) -> int:
+    """The width, before a factor is computed for every pair of it."""
+    if width > LARGEST["head_width"]:
+        raise BadModelFile(f"rotary width is {width}; expected at most {LARGEST['head_width']}")
+    return width
 
 
 LARGEST: dict[str, int] = {

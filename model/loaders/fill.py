@@ -152,6 +152,8 @@ def _embedding(decoder: Decoder, weights: Mapping[str, Matrix], device: torch.de
     """On a CPU the checkpoint's own bytes; on a GPU eight bits, which a tied head has already."""
     matrix = weights["embedding.weight"]
     if device.type == "cpu":
+        if matrix is not weights["projection.weight"]:  # which is read as a whole
+            matrix.check()
         return StoredEmbedding(*matrix.stored())
     head = decoder.projection
     tied = matrix is weights["projection.weight"]

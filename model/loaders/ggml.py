@@ -24,6 +24,7 @@ class Kind:
     values: int  # per block
     size: int  # bytes per block
     decode: Callable[[Tensor], Tensor]  # uint8 [..., blocks, size] -> numbers [..., blocks, values]
+    factors: tuple[int, ...] = ()  # the bytes of a quantised block where an fp16 factor begins
 
     @property
     def quantised(self) -> bool:
@@ -37,6 +38,11 @@ class Kind:
         """uint8 [..., row bytes] -> [..., columns]: the stored floats as they are, quantised ones in fp32."""
         blocks = raw.unflatten(-1, (-1, self.size))
         return self.decode(blocks).flatten(-2)
+
+    def deciding(self, raw: Tensor) -> Tensor:
+        """uint8 [..., row bytes] -> what is finite just where all the numbers are: these, or their blocks' factors."""
+        blocks = raw.unflatten(-1, (-1, self.size))
+        return torch.cat([_half(blocks, start) for start in self.factors], -1) if self.factors else self.decode(blocks)
 
 
 def _plain(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -120,12 +126,12 @@ F32 = Kind("F32", 1, 4, _plain(torch.float32))
 KINDS: dict[int, Kind] = {
     0: F32,
     1: Kind("F16", 1, 2, _plain(torch.float16)),
-    2: Kind("Q4_0", 32, 18, _q4_0),
-    6: Kind("Q5_0", 32, 22, _q5_0),
-    8: Kind("Q8_0", 32, 34, _q8_0),
-    12: Kind("Q4_K", 256, 144, _q4_k),
-    13: Kind("Q5_K", 256, 176, _q5_k),
-    14: Kind("Q6_K", 256, 210, _q6_k),
+    2: Kind("Q4_0", 32, 18, _q4_0, (0,)),
+    6: Kind("Q5_0", 32, 22, _q5_0, (0,)),
+    8: Kind("Q8_0", 32, 34, _q8_0, (0,)),
+    12: Kind("Q4_K", 256, 144, _q4_k, (0, 2)),
+    13: Kind("Q5_K", 256, 176, _q5_k, (0, 2)),
+    14: Kind("Q6_K", 256, 210, _q6_k, (208,)),
     30: Kind("BF16", 1, 2, _plain(torch.bfloat16)),
 }
 

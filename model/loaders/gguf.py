@@ -26,6 +26,7 @@ from torch import Tensor
 
 from model.errors import BadModelFile, ModelNotFound, printable
 from model.loaders import ggml
+from model.loaders.files import ordinary
 
 MAX_ENTRIES = 65_536  # metadata keys, and tensors: real files have dozens and hundreds
 MAX_NAME = 65_535  # bytes of a key or tensor name, from the specification
@@ -83,7 +84,7 @@ class GGUF:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = ordinary(path).open("rb", buffering=0)
             weakref.finalize(self, self._file.close)
             self._reading = threading.Lock()  # a file has one place at a time
             # A private, writable map: torch asks for writable memory, and nothing here ever writes.

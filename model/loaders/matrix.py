@@ -83,6 +83,15 @@ class Matrix:
         stored, kind = self._source.stored(part.name)
         return stored, kind.numbers
 
+    def check(self) -> None:
+        """BadWeights if there is NaN or infinity, of what is not read before it is needed."""
+        for part in self.parts:
+            rows, kind = self._source.shape(part.name)[0], self._source.kind(part.name)
+            step = max(SLICE // self.shape[1], 1)
+            for start in range(0, rows, step):
+                raw = self._source.raw(part.name, start, min(start + step, rows))
+                self._checked(part, kind.deciding(raw))
+
     def picked(self, rows: Tensor) -> Tensor:
         """The rows `rows` [n], fp32: of one part only."""
         (part,) = self.parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,8 +10,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.config import Biases, ModelConfig, from_config_json, from_gguf
+from model.config.parts import LARGEST_WIDTH
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
 from model.loaders import ggml, names, storage
+from model.loaders.files import ordinary, read_json
 from model.loaders.gguf import opened
 
 Precision = Literal["float32", "bfloat16", "quantised", "codes"]
@@ -121,7 +122,7 @@ class SafetensorsSource:
         path = folder / "config.json"
         if not path.exists():
             raise ModelNotFound(f"{folder} has no config.json: not a model folder?")
-        written = _json(path)
+        written = read_json(path)
         self.config = from_config_json(written)
         self.table = names.hub(self.config)
         self._tensors = storage.stored(_views(_shards(folder)), _fp8_block(written))
@@ -162,7 +163,7 @@ def _views(paths: Iterable[Path]) -> dict[str, Any]:
     found = {}
     for path in paths:
         try:
-            opened = safe_open(path, framework="pt")
+            opened = safe_open(ordinary(path), framework="pt")
             found.update({name: opened.get_slice(name) for name in opened.keys()})  # noqa: SIM118 - not a mapping
         except FileNotFoundError:
             raise ModelNotFound(f"no such file: {path}") from None
@@ -179,7 +180,11 @@ def _fp8_block(config: dict[str, Any]) -> tuple[int, int] | None:
     if (method := quantisation.get("quant_method")) != "fp8":
         raise UnsupportedModel(f"quantization_config has method {printable(repr(method))} (known: 'fp8')")
     block = quantisation.get("weight_block_size")
-    if not (isinstance(block, list) and len(block) == 2 and all(isinstance(n, int) and n > 0 for n in block)):
+    if not (
+        isinstance(block, list)
+        and len(block) == 2
+        and all(isinstance(n, int) and 0 < n <= LARGEST_WIDTH for n in block)
+    ):
         raise UnsupportedModel(f"quantization_config has weight_block_size {printable(repr(block))}, not two numbers")
     return block[0], block[1]
 
@@ -188,7 +193,7 @@ def _shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return [folder / "model.safetensors"]
-    listed = _json(index).get("weight_map")
+    listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise BadModelFile(f"{index.name} has no weight_map of file names")
     files = sorted(set(listed.values()))
@@ -196,13 +201,3 @@ def _shards(folder: Path) -> list[Path]:
         if Path(name).name != name:
             raise BadModelFile(f"{index.name} points outside its folder: {printable(name)}")
     return [folder / name for name in files]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BadModelFile(f"{path.name}: {error}") from None
-    if not isinstance(values, dict):
-        raise BadModelFile(f"{path.name} does not hold an object")
-    return values

@@ -87,7 +87,7 @@ def _codes(blocks: Tensor) -> Tensor:
     return scale * (torch.stack([packed & 15, packed >> 4], -1).flatten(-2).to(torch.int8) - 8)
 
 
-FOUR_BITS = Kind("codes of four bits", 32, 18, _codes)
+FOUR_BITS = Kind("codes of four bits", 32, 18, _codes, (0,))
 
 
 def taken_apart(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ class Codes:
         return torch.cat([scales, self._codes[start:stop].unflatten(-1, (-1, 16))], -1).flatten(-2)
 
 
-FACTORS = "_scale_inv"
+FACTORS, FP8 = "_scale_inv", "F8_E4M3"
 
 
 def stored(views: Mapping[str, Any], block: tuple[int, int] | None) -> dict[str, Stored]:
@@ -138,13 +138,13 @@ def stored(views: Mapping[str, Any], block: tuple[int, int] | None) -> dict[str,
             found[name] = Codes(name, views[f"{name}.codes"], views[f"{name}.scales"])
         elif view.get_dtype() in FLOATS:
             found[name] = Numbers(view)
-        elif view.get_dtype() == "F8_E4M3" and block and f"{name}{FACTORS}" in views:
+        elif view.get_dtype() == FP8 and block and f"{name}{FACTORS}" in views:
             found[name] = Blocks(name, view, views[f"{name}{FACTORS}"], block)
-        elif view.get_dtype() == "F8_E4M3":
+        elif view.get_dtype() == FP8:
             raise UnsupportedModel(f"tensor {printable(name)} is in FP8 without {name}{FACTORS} or a block size")
         else:
             raise UnsupportedModel(
-                f"tensor {printable(name)} is stored as {view.get_dtype()}; known: {', '.join(FLOATS)}, F8_E4M3"
+                f"tensor {printable(name)} is stored as {view.get_dtype()}; known: {', '.join(FLOATS)}, {FP8}"
             )
     return found
 
@@ -156,5 +156,9 @@ def _plain(views: Mapping[str, Any]) -> Iterable[str]:
             yield name.removesuffix(".codes")
         elif name.endswith(".scales") and f"{name.removesuffix('.scales')}.codes" in views:
             continue
-        elif not (name.endswith(FACTORS) and name.removesuffix(FACTORS) in views):
+        elif not (name.endswith(FACTORS) and _is_fp8(views.get(name.removesuffix(FACTORS)))):
             yield name
+
+
+def _is_fp8(view: Any) -> bool:
+    return view is not None and view.get_dtype() == FP8

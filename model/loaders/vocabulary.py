@@ -13,7 +13,9 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
 
+from model.config.model import LARGEST
 from model.errors import BadModelFile, ModelNotFound, UnsupportedModel, printable
+from model.loaders.files import read_json
 from model.loaders.gguf import opened
 from model.tokenizer import Tokenizer, end_tokens, fim_tokens
 
@@ -30,8 +32,8 @@ CUTS = {
 CUTS["llama3"] = CUTS["llama-v3"] = CUTS["llama-bpe"]
 CUTS["default"] = CUTS["gpt-2"]
 
-SUFFIX_FIRST = "suffix-first"
-"""What `gap_order` in a folder's config.json says of a model that reads the right-hand text first: ours alone do."""
+PREFIX_FIRST, SUFFIX_FIRST = "prefix-first", "suffix-first"
+"""What `gap_order` in a folder's config.json says a model reads first of a gap; suffix-first is said by ours alone."""
 
 _NORMAL, _CONTROL, _USER, _BYTE = 1, 3, 4, 6  # tokenizer.ggml.token_type
 
@@ -79,14 +81,15 @@ def _from_folder(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
         raise ModelNotFound(f"{folder} has no tokenizer.json")
-    file = _json(path)
+    file = read_json(path)
     model, added = file.get("model"), file.get("added_tokens") or []
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or not isinstance(added, list):
         raise BadModelFile(f"{path.name} has no vocabulary")
     if model.get("type", "BPE") != "BPE" or not _byte_level(file.get("pre_tokenizer")):
         raise UnsupportedModel(f"{path.name} is not byte-level BPE, the only kind that is supported")
-    # Without its added tokens no text can be encoded as special; without its normaliser, none is changed.
-    bare = {**file, "added_tokens": [], "normalizer": None, "post_processor": None}
+    # Without its added tokens no text can be encoded as special; without the rest, none is changed, cut or filled up.
+    unchanged = dict.fromkeys(("normalizer", "post_processor", "truncation", "padding"))
+    bare = {**file, "added_tokens": [], **unchanged}
     try:
         encoder = tokenizers.Tokenizer.from_str(json.dumps(bare))
         known = {str(item["content"]): (int(item["id"]), bool(item["special"])) for item in added}
@@ -95,14 +98,24 @@ def _from_folder(folder: Path) -> Tokenizer:
     text = {token: i for token, i in encoder.get_vocab().items() if token not in known}
     specials = {token: i for token, (i, special) in known.items() if special or _framed(token)}
     literal = {token: i for token, (i, _) in known.items() if token not in specials}
-    config = _json(folder / "config.json") if (folder / "config.json").exists() else {}
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
     ends = config.get("eos_token_id")
     rows = config.get("vocab_size")
-    count = max([*text.values(), *literal.values(), *specials.values()], default=-1) + 1
-    if isinstance(rows, int) and count < rows <= 4_000_000:
+    ids = [*text.values(), *literal.values(), *specials.values()]
+    count = max(ids, default=-1) + 1
+    if min(ids, default=0) < 0 or count > LARGEST["vocab_size"]:
+        raise BadModelFile(
+            f"{path.name} has ids from {min(ids)} to {max(ids)}; expected 0 to {LARGEST['vocab_size'] - 1}"
+        )
+    if isinstance(rows, int) and count < rows <= LARGEST["vocab_size"]:
         count = rows
     ends = ends if isinstance(ends, list) else [ends]
-    return _assemble(encoder, count, text, literal, specials, ends, config.get("gap_order") == SUFFIX_FIRST)
+    order = config.get("gap_order") or PREFIX_FIRST
+    if order not in (PREFIX_FIRST, SUFFIX_FIRST):
+        raise UnsupportedModel(
+            f"config.json: gap_order is {printable(repr(order))} (known: {PREFIX_FIRST}, {SUFFIX_FIRST})"
+        )
+    return _assemble(encoder, count, text, literal, specials, ends, order == SUFFIX_FIRST)
 
 
 def _assemble(
@@ -178,13 +191,3 @@ def _strings(read: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadModelFile(f"tokenizer.ggml.{key} is missing or not a list of strings")
     return value
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BadModelFile(f"{path.name}: {error}") from None
-    if not isinstance(values, dict):
-        raise BadModelFile(f"{path.name} does not hold an object")
-    return values
