@@ -53,6 +53,7 @@ BLOCK_OPS = (
     "route",
     "settle",
     "top_ids",
+    "swiglu",
     "turn",
     "widen",
 )
