@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels import backend
 from kernels.backend import Packed
 from kernels.block import (
+    add_norm,
     advance,
     attend,
     embed,
@@ -39,6 +40,7 @@ from kernels.stored import pack_stored, packs_stored, prepare_stored
 __all__ = [
     "Packed",
     "absorb",
+    "add_norm",
     "advance",
     "attend",
     "attend_latent",

@@ -36,6 +36,7 @@ VARIABLE = "VIABLE_KERNELS"
 BLOCK_OPS = (
     "absorb",
     "advance",
+    "add_norm",
     "attend",
     "attend_latent",
     "embed",
