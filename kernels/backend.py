@@ -35,8 +35,8 @@ VARIABLE = "VIABLE_KERNELS"
 # Of `kernels.block`, `kernels.latent` and `kernels.experts`; Triton's interpreter runs the same kernels on a CPU.
 BLOCK_OPS = (
     "absorb",
-    "advance",
     "add_norm",
+    "advance",
     "attend",
     "attend_latent",
     "embed",
@@ -53,8 +53,8 @@ BLOCK_OPS = (
     "norm_swiglu",
     "route",
     "settle",
-    "top_ids",
     "swiglu",
+    "top_ids",
     "turn",
     "widen",
 )
