@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels import backend
 from kernels.backend import Packed
 from kernels.block import (
+    add_norm,
     advance,
     attend,
     embed,
@@ -26,6 +27,7 @@ from kernels.block import (
     norm_linear,
     norm_swiglu,
     settle,
+    swiglu,
     top_ids,
     turn,
     widen,
@@ -38,6 +40,7 @@ from kernels.stored import pack_stored, packs_stored, prepare_stored
 __all__ = [
     "Packed",
     "absorb",
+    "add_norm",
     "advance",
     "attend",
     "attend_latent",
@@ -72,6 +75,7 @@ __all__ = [
     "rms_norm",
     "route",
     "settle",
+    "swiglu",
     "top_ids",
     "turn",
     "widen",

@@ -35,6 +35,7 @@ VARIABLE = "VIABLE_KERNELS"
 # Of `kernels.block`, `kernels.latent` and `kernels.experts`; Triton's interpreter runs the same kernels on a CPU.
 BLOCK_OPS = (
     "absorb",
+    "add_norm",
     "advance",
     "attend",
     "attend_latent",
@@ -52,6 +53,7 @@ BLOCK_OPS = (
     "norm_swiglu",
     "route",
     "settle",
+    "swiglu",
     "top_ids",
     "turn",
     "widen",

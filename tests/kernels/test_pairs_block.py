@@ -136,14 +136,15 @@ def test_attention(heads: int, groups: int, width: int, start: int, rows: int, d
     cached[:, :, start:] = torch.nan  # nothing may be seen that no pass has written
     place = torch.tensor([start], dtype=torch.int32, device=device)
 
-    def turned() -> tuple[Tensor, Tensor]:
+    def turned(of: Tensor = qkv) -> tuple[Tensor, Tensor]:
         kept = cached.clone()
-        return kernels.turn(qkv, rotation, *kept, place), kept
+        return kernels.turn(of, rotation, *kept, place), kept
 
     (q, our_cache), (twin_q, kept) = both(turned)
     assert error(q, twin_q) <= BOUNDS[dtype]
     assert error(our_cache[:, :, : start + rows], kept[:, :, : start + rows]) <= BOUNDS[dtype]
     assert our_cache[:, :, start + rows :].isnan().all()
+    assert error(*(found[0] for found in both(lambda: turned(qkv.bfloat16())))) <= BOUNDS[dtype]
 
     def call() -> Tensor:
         return kernels.merge(*kernels.attend(twin_q, *kept, place, chunk), place, chunk, torch.float32)
@@ -282,6 +283,23 @@ def test_states_are_joined_and_kept(columns: int, device: str) -> None:
         assert torch.equal(ours[: 7 if start > 5 else 8], twin[: 7 if start > 5 else 8])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 1025), (65, 40)])
+def test_sums_and_norms_of_many_rows(rows: int, columns: int, dtype: torch.dtype, device: str) -> None:
+    x, gain = random(rows, columns, device=device), random(columns, dtype=dtype, device=device)
+    for y in (None, random(rows, columns, dtype=dtype, device=device, seed=1)):
+        (ours, our_norm), (twin, twin_norm) = both(lambda y=y: kernels.add_norm(x, y, gain, 1e-6, dtype))
+        assert torch.equal(ours, twin)
+        assert error(our_norm, twin_norm) <= BOUNDS[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "features"), [(1, 1), (3, 1025), (65, 40)])
+def test_gate_and_up_of_many_rows(rows: int, features: int, dtype: torch.dtype, device: str) -> None:
+    y = random(rows, 2 * features, dtype=dtype, device=device) * 30  # silu of -100 is no NaN
+    assert error(*both(lambda: kernels.swiglu(y))) <= BOUNDS[dtype]
+
+
 @pytest.mark.parametrize(
     ("dtype", "bits"),
     [(torch.float32, 32), (torch.bfloat16, 16), pytest.param(torch.bfloat16, 4, marks=pytest.mark.gpu)],
@@ -330,6 +348,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, bits: i
         (lambda x, w: kernels.norm_linear(x, torch.ones(5), 1e-6, w), r"gain of shape \[5\]"),
         (lambda x, w: kernels.norm_linear(x, w[0], 1e-6, w, torch.ones(2)), r"bias of shape \[2\]"),
         (lambda x, w: kernels.norm_swiglu(x, w[0], 1e-6, w), "3 rows of gate and up"),
+        (lambda x, w: kernels.swiglu(w[:, :3].contiguous()), "3 columns of gate and up"),
         (lambda x, w: kernels.linear_add(x, x, w), r"expected \[2, 3\]"),
         (lambda x, w: kernels.top_ids(x, 5), "5 ids of 4"),
         (lambda x, w: kernels.mask_logits(x, torch.ones(2, 2).int()), r"expected \[2, 1\] or \[1, 1\]"),
