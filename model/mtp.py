@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.attention import attention
-from model.attention.span import Span
+from model.attention.span import Span, Trails
 from model.cache import Cache, LayerCache
 from model.config import ModelConfig
 from model.decoder import Block, Decoder
@@ -93,24 +93,36 @@ class MTP(nn.Module):
         assert isinstance(weight, Tensor)
         return weight.detach()[self.ids]
 
-    def states(self, decoder: Decoder, ids: Tensor, hidden: Tensor) -> list[Tensor]:
+    def states(self, decoder: Decoder, ids: Tensor, hidden: Tensor, beyond: int = 0) -> list[Tensor]:
         """For texts that are known: the state of every depth, before its norm.
 
         ids [B, T]; hidden [B, T, K] is the decoder's at all of them. Depth k (from 1) comes as [B, T - k, K].
+
+        beyond: further depths, for which the last module is run on, on its own state, one position later each: from
+        every position at once, as `model.engine.mtp_draft` runs it on from one.
         """
         found = []
         state = hidden
-        for k, module in enumerate(self._modules_in_order(), 1):
-            time = ids.shape[1] - k
-            span = Span(0, time, decoder.rotary(torch.arange(time, device=ids.device)), hidden.dtype)
-            state = module(state[:, :time], decoder.embedding(ids[:, k:]), span, None)
+        depths = self._modules_in_order()
+        trails = Trails() if beyond else None
+        for k in range(1, len(depths) + beyond + 1):
+            time, later = ids.shape[1] - k, max(k - len(depths), 0)
+            positions = torch.arange(later, later + time, device=ids.device)
+            span = Span(0, time, decoder.rotary(positions), hidden.dtype)
+            seen = trails if k >= len(depths) else None
+            state = self._module(k - 1)(state[:, :time], decoder.embedding(ids[:, k:]), span, seen)
             found.append(state)
         return found
 
     def logits(self, depth: int, state: Tensor, head: Tensor) -> Tensor:
-        """State [..., K] of depth 0 … D - 1 and head rows [V', K] -> [..., V']"""
-        normed = self._modules_in_order()[depth].norm(state)
+        """State [..., K] of depth 0 … D - 1, or of one beyond, and head rows [V', K] -> [..., V']"""
+        normed = self._module(depth).norm(state)
         return F.linear(normed.to(head.dtype), head)
+
+    def _module(self, depth: int) -> MTPModule:
+        """Behind the last depth it is the last one still."""
+        modules = self._modules_in_order()
+        return modules[min(depth, len(modules) - 1)]
 
     def _modules_in_order(self) -> list[MTPModule]:
         return [module for module in self.depths if isinstance(module, MTPModule)]

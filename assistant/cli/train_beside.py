@@ -75,6 +75,8 @@ def fim(
               help="Go on from these modules, their width and ids [from nothing].")  # fmt: skip
 @click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="The gap-filling adapter that is served.")
 @click.option("--beta", default=0.0, metavar="B", help="Weight of the error compensation between depths.")
+@click.option("--run-on", default=(0.8, 0.5), show_default=True, type=float, multiple=True, metavar="W",
+              help="Weight of a token that the last module drafts from its own state; again: of the next.")  # fmt: skip
 @click.option("--rate", default=8e-4, show_default=True, metavar="LR", help="Highest learning rate.")
 @click.option("--rows", default=16, metavar="N", help="Texts of a batch.")
 @click.option("--time", "length", default=1024, metavar="TOKENS", help="Tokens of a text.")
@@ -83,8 +85,8 @@ def fim(
 @click.option("--vocabulary", default=32768, metavar="N", help="Ids that can be drafted, from nothing.")
 def mtp(
     model: str, device: str, data: Path, out: Path, seed: int, steps: int, seconds: float, compiled: bool,
-    files: Path | None, count: int, begin: Path | None, adapter: Path | None, beta: float, rate: float, rows: int,
-    length: int, middle_weight: float, width: int, vocabulary: int,
+    files: Path | None, count: int, begin: Path | None, adapter: Path | None, beta: float,
+    run_on: tuple[float, ...], rate: float, rows: int, length: int, middle_weight: float, width: int, vocabulary: int,
 ) -> None:  # fmt: skip
     """Train two MTP modules: OUT/mtp.safetensors, OUT/log.jsonl, OUT/curves.svg, OUT/figures.json.
 
@@ -117,7 +119,8 @@ def mtp(
         shape = modules.MTPConfig(2, width, min(vocabulary, len(corpus.frequent)))
         learning = modules.fresh(decoder, shape, drafted_ids(corpus.frequent, shape.vocabulary, [end]), seed)
     switch = lora.attach(decoder, lora.load(adapter)) if adapter else None
-    plan = DraftPlan(rows=rows, time=length, middle_weight=middle_weight, beta=beta, seed=seed)
+    alpha = (*[1.0] * learning.config.depth, *(weight for weight in run_on if weight))
+    plan = DraftPlan(rows=rows, time=length, middle_weight=middle_weight, alpha=alpha, beta=beta, seed=seed)
     task = DraftTask(decoder, learning, corpus, plan, switch, end)
     if compiled:
         task.compile()
@@ -129,9 +132,8 @@ def mtp(
     made = out / parts.MTP
     modules.save(learning, made)
     panels = {
-        "loss": ["loss_1", "loss_2"],
-        "accepted": ["accepted_1", "accepted_2"],
-        "held out": ["held_out_1", "held_out_2"],
+        title: [f"{name}_{k}" for k in range(1, len(alpha) + 1)]
+        for title, name in (("loss", "loss"), ("accepted", "accepted"), ("held out", "held_out"))
     }
     (out / "curves.svg").write_text(curves(out / "log.jsonl", panels))
     click.echo(f"{made}: {made.stat().st_size:,} bytes, {last}")

@@ -43,33 +43,35 @@ def measure(
     max_tokens: int,
     end_ids: frozenset[int],
     rows: int = ROWS,
-) -> DraftResult:
-    """Answer `prompts` greedily and walk through the blocks."""
+    beyond: int = 0,
+) -> list[DraftResult]:
+    """Answer `prompts` greedily, walk through the blocks: of one draft for each module, and of up to `beyond` more."""
     answers = generate(decoder, prompts, max_tokens=max_tokens, end_ids=end_ids)
     head = mtp.head_rows(decoder)
-    depth = mtp.config.depth
-    tokens = passes = 0
-    kept = [0] * depth
+    depths = range(mtp.config.depth, mtp.config.depth + beyond + 1)
+    blocks: dict[int, list[int]] = {depth: [] for depth in depths}
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))
     for start in range(0, len(order), rows):
         texts = [[*prompts[i], *answers[i]] for i in order[start : start + rows]]
-        right = _right(decoder, mtp, head, texts)
+        right = _right(decoder, mtp, head, texts, beyond)
         for row, i in enumerate(order[start : start + rows]):
             first = len(prompts[i])
             masks = [mask[row].tolist() for mask in right]
-            for count in walk(masks, first, first + len(answers[i])):
-                tokens += count
-                passes += 1
-                for k in range(min(count - 1, depth)):
-                    kept[k] += 1
-    return DraftResult(len(prompts), tokens, passes, tuple(round(k / max(passes, 1), 4) for k in kept))
+            for depth, counts in blocks.items():
+                counts += walk(masks[:depth], first, first + len(answers[i]))
+    return [_result(len(prompts), depth, counts) for depth, counts in blocks.items()]
 
 
-def _right(decoder: Decoder, mtp: MTP, head: Tensor, texts: list[list[int]]) -> list[Tensor]:
+def _result(answers: int, depth: int, counts: Sequence[int]) -> DraftResult:
+    kept = (sum(count > k for count in counts) / max(len(counts), 1) for k in range(1, depth + 1))
+    return DraftResult(answers, sum(counts), len(counts), tuple(round(share, 4) for share in kept))
+
+
+def _right(decoder: Decoder, mtp: MTP, head: Tensor, texts: list[list[int]], beyond: int) -> list[Tensor]:
     """Per depth [B, T]: is what is drafted for the token at a place the token that stands there?"""
     longest = max(map(len, texts))
     ids = torch.tensor([text + [0] * (longest - len(text)) for text in texts], device=decoder.device)
-    states = mtp.states(decoder, ids, decoder.hidden(ids))
+    states = mtp.states(decoder, ids, decoder.hidden(ids), beyond)
     found = []
     for depth, state in enumerate(states):
         drafted = torch.stack([mtp.ids[mtp.logits(depth, row, head).argmax(-1)] for row in state])

@@ -17,6 +17,8 @@ from model import mtp as modules
 
 CONTEXT = 2048
 """Tokens of a prompt for drafts, at most."""
+BEYOND = 2
+"""Drafts more than there are modules, at most: the last one is run on."""
 LEADING, WRITTEN = 1024, 96
 """Tokens of a text's beginning that plain text is written behind, and how many of those, at most."""
 
@@ -62,10 +64,12 @@ def drafts(asked: Asked, adapter: Path | None, mtp: Path, said: Callable[[str], 
     for name, prompts, on, most in (("plain", plain, False, WRITTEN), ("gaps", asking, True, asked.max_tokens)):
         with switch.set(on):
             found = drafting.measure(
-                decoder, trained, prompts, max_tokens=min(most, asked.max_tokens), end_ids=special, rows=asked.rows // 4
-            )
-        said(f"{name}: {found.tokens_per_pass:.3f} tokens per pass; {found}")
-        figures[name] = {"tokens_per_pass": round(found.tokens_per_pass, 4), **asdict(found)}
+                decoder, trained, prompts, max_tokens=min(most, asked.max_tokens), end_ids=special,
+                rows=asked.rows // 4, beyond=BEYOND,
+            )  # fmt: skip
+        for result in found:
+            said(f"{name}, blocks of {len(result.kept) + 1}: {result.tokens_per_pass:.3f} tokens per pass; {result}")
+        figures[name] = [{"tokens_per_pass": round(each.tokens_per_pass, 4), **asdict(each)} for each in found]
     return figures
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.cache import LayerCache, LayerCaches
 
@@ -38,6 +39,34 @@ Attend = Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Span], Tensor]
 """Queries [B, H, T, ·] each, all that is seen [B, G, S, ·] each, and where the queries are -> [B, H, T, E]."""
 
 
+class Trails(LayerCache):
+    """Texts that go on from every position at once, each by itself: what a module that is run on sees while it learns.
+
+    The first pass is the text's own, causal. Pass n behind it holds, at row t, what stands n positions behind t if the
+    text goes on there; it sees the text's rows 0 … t, and of passes 1 … n row t alone. Source: "training-time test",
+    EAGLE-3 (Li et al., 2025), section 3.2. Of queries, keys and values of grouped-query attention.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self._passes: list[tuple[Tensor, ...]] = []
+
+    def attend(self, queries: tuple[Tensor, ...], new: tuple[Tensor, ...], span: Span, attend: Attend) -> Tensor:
+        """queries [B, H, T, D], new keys and values [B, G, T, D] -> [B, H, T, D]; T does not grow from pass to pass."""
+        self._passes.append(new)
+        if len(self._passes) == 1:
+            return attend(queries, new, span)
+        (query,) = queries
+        time, repeats = span.time, query.shape[1] // new[0].shape[1]
+        keys, values = (
+            torch.cat([rows[:, :, :time] for rows in kind], 2).repeat_interleave(repeats, 1)
+            for kind in zip(*self._passes, strict=True)
+        )
+        text = torch.ones(time, time, dtype=torch.bool, device=query.device).tril()
+        own = torch.eye(time, dtype=torch.bool, device=query.device).repeat(1, len(self._passes) - 1)
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=torch.cat([text, own], 1))
+
+
 def attended(
     queries: tuple[Tensor, ...],
     new: tuple[Tensor, ...],
@@ -51,6 +80,8 @@ def attended(
     """
     if cache is None:
         return attend(queries, new, span)
+    if isinstance(cache, Trails):
+        return cache.attend(queries, new, span, attend)
     if isinstance(cache, LayerCache):
         return attend(queries, cache.extend(span.start, *new), span)
     found, first = [], 0

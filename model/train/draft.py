@@ -34,6 +34,7 @@ class DraftPlan:
     middle_weight: float = 4.0
     """A token that is to be written in a gap counts as much as so many others."""
     alpha: tuple[float, ...] = (1.0, 1.0)
+    """Weights of the depths' losses. Behind the last module's the last module learns to be run on."""
     beta: float = 0.0
     round_from: float = 0.5
     """From this share of the steps on, the matrices are used as the file will keep them."""
@@ -68,6 +69,8 @@ class DraftTask:
 
     def compile(self) -> None:
         """Let PyTorch compile the blocks and the loss."""
+        # One for each depth's length, with gradients and without, and for the decoder with the adapter and without.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(self.plan.alpha))
         self.decoder.norm(self.decoder.norm.weight)  # a backend that is chosen while compiling would break the graph
         for block in self.decoder.blocks:
             block.compile(dynamic=False)
@@ -122,7 +125,8 @@ class DraftTask:
                 hidden = self.decoder.hidden(ids)
                 teacher = F.linear(self.decoder.norm(hidden), self._head)
             losses, right = [], []
-            for depth, state in enumerate(self.mtp.states(self.decoder, ids, hidden)):
+            beyond = len(self.plan.alpha) - self.mtp.config.depth
+            for depth, state in enumerate(self.mtp.states(self.decoder, ids, hidden, beyond)):
                 student = self.mtp.logits(depth, state, self._head)
                 wanted = teacher[:, depth + 1 :]
                 counts = weights[:, depth + 2 :]
@@ -166,6 +170,7 @@ class DraftTask:
                 totals = [a + b for a, b in zip(totals or [0.0] * len(shares), shares, strict=True)]
         found = [total / count for total in totals]
         named = {f"held_out_{k}": round(share, 4) for k, share in enumerate(found, 1)}
+        found = found[: self.mtp.config.depth]
         return named | {"held_out_tokens_per_pass": round(tokens_per_pass(found), 4), "drift": round(drift(found), 4)}
 
 

@@ -250,7 +250,7 @@ def test_modules_learn_to_draft(tmp_path: Path) -> None:
     assert end in ids and len(set(ids)) == 60
     trained = mtp.fresh(made, mtp.MTPConfig(2, 64, 60), ids, 0)
     switch = lora.attach(made, lora.fresh(made, 2, 0))
-    plan = DraftPlan(rows=3, time=192, gap_share=0.5, beta=0.5)
+    plan = DraftPlan(rows=3, time=192, gap_share=0.5, alpha=(1.0, 1.0, 0.8, 0.5), beta=0.5)
     task = DraftTask(made, trained, corpus, plan, switch, end)
     kinds = [task.batch(step).gaps for step in range(10)]
     assert sum(kinds) == 5
@@ -264,10 +264,12 @@ def test_modules_learn_to_draft(tmp_path: Path) -> None:
         assert weights[:middle].tolist() == [1.0] * middle
         assert weights[middle : stop + 1].tolist() == [4.0] * (stop + 1 - middle)
         assert not weights[stop + 1 :].any()
-    first, _ = task.loss(task.batch(0), 0.0)
+    first, parts = task.loss(task.batch(0), 0.0)
+    run_on = parts["loss_4"].item()
     before = task.measure()
     last = run(task, Plan(steps=16, rate=3e-3, every=8), tmp_path / "run", lambda line: None)
     assert last["loss"] < first.item() and last["held_out_1"] > before["held_out_1"]
+    assert last["loss_4"] < run_on and before["held_out_tokens_per_pass"] <= 3
     picture = curves(tmp_path / "run" / "log.jsonl", {"loss": ["loss_1", "loss_2"], "nothing": ["missing"]})
     assert picture.count("<polyline") == 2 and "nothing logged" in picture
 
@@ -331,7 +333,7 @@ def test_the_commands_from_source_to_figures(tmp_path: Path) -> None:
     assert "line end" in said and "lines" in said and "span" in said
     figures = tmp_path / "figures.json"
     viable("measure", *measured, "--mtp", str(tmp_path / "mtp" / "mtp.safetensors"), "--out", str(figures))
-    assert json.loads(figures.read_text())["plain"]["tokens"] == 4
+    assert [block["tokens"] for block in json.loads(figures.read_text())["plain"]] == [4, 4, 4]
     assert (tmp_path / "mtp" / "curves.svg").read_text().startswith("<svg")
 
     # On from what there is, measured before and after; started again, nothing is left to do.
@@ -348,4 +350,4 @@ def test_the_commands_from_source_to_figures(tmp_path: Path) -> None:
     assert lora.load(tmp_path / "fim-on" / "fim-adapter.safetensors").about["rank"] == "2"
     before, after = (lora.load(Path(p)).pairs for p in (adapter, tmp_path / "fim-on" / "fim-adapter.safetensors"))
     assert any(not torch.equal(before[key][1], after[key][1]) for key in before)
-    assert found["after"]["gaps"]["answers"] == 3 and found["after"]["plain"]["answers"] == 1
+    assert found["after"]["gaps"][0]["answers"] == 3 and found["after"]["plain"][2]["answers"] == 1

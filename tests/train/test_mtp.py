@@ -12,6 +12,7 @@ from assistant.eval.drafts import measure, walk
 from model import Decoder, mtp
 from model.attention.span import Span
 from model.errors import BadWeights
+from model.mtp_rows import MTPRows
 from model.train.batched import generate
 from tests.train.small import decoder, ids_like
 
@@ -41,6 +42,33 @@ def test_every_depth_reads_the_state_before_it_and_a_later_token(tmp_path: Path)
             alone = depth.block(F.linear(joined, depth.projection.weight), span, None)[:, -1]
             torch.testing.assert_close(found[:, t], alone, rtol=1e-4, atol=1e-4)
         state = found
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_run_on_from_every_place_at_once_is_what_a_drafter_does_from_one(tmp_path: Path, depth: int) -> None:
+    made, tokenizer, _ = decoder(tmp_path)
+    shape = mtp.MTPConfig(depth, feed_forward_width=64, vocabulary=100)
+    trained = modules(made, shape)
+    ids = ids_like(tokenizer, 2, 14)
+    hidden = made.hidden(ids)
+    states = trained.states(made, ids, hidden, beyond=3)
+    assert [state.shape for state in states] == [(2, 14 - k, 64) for k in range(1, depth + 4)]
+    for with_none, with_more in zip(trained.states(made, ids, hidden), states, strict=False):
+        torch.testing.assert_close(with_none, with_more)
+    for text in range(2):
+        for t in range(14 - depth - 3):
+            # The slow twin: the rows of the text up to t, and from there on one at a time, as `MTPDraft` computes them.
+            rows = MTPRows(trained, made, [trained.head_rows(made)], 20)
+            below = hidden[text]
+            for k in range(depth):
+                with torch.inference_mode():
+                    below = rows.advance(k, below[: t + 1], ids[text, k + 1 : t + k + 2].tolist(), 0)
+            state = below[-1:]
+            torch.testing.assert_close(states[depth - 1][text, t], state[0], rtol=1e-4, atol=1e-4)
+            for n in range(1, 4):
+                with torch.inference_mode():
+                    state = rows.advance(depth - 1, state, [int(ids[text, t + depth + n])], t + n)
+                torch.testing.assert_close(states[depth - 1 + n][text, t], state[0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_later_token_changes_nothing_before_it(tmp_path: Path) -> None:
@@ -144,17 +172,26 @@ def test_measured_passes_are_those_of_a_real_loop(tmp_path: Path) -> None:
     made, tokenizer, _ = decoder(tmp_path)
     trained = mtp.fresh(made, mtp.MTPConfig(2, 96, 270), range(270), 0).requires_grad_(False)
     prompts = [ids_like(tokenizer, 1, n, seed=n)[0].tolist() for n in (9, 17)]
-    found = measure(made, trained, prompts, max_tokens=10, end_ids=frozenset(), rows=1)
+    found = measure(made, trained, prompts, max_tokens=10, end_ids=frozenset(), rows=1, beyond=2)
+    assert [len(result.kept) for result in found] == [2, 3, 4]
+    for result in found:
+        assert result.tokens == 20
+        assert result.passes == _passes(made, trained, prompts, len(result.kept))
+        assert sorted(result.kept, reverse=True) == list(result.kept)
+
+
+def _passes(made: Decoder, trained: mtp.MTP, prompts: list[list[int]], drafted: int) -> int:
+    """Of a loop that drafts so many tokens for each pass."""
     passes = 0
     head = trained.head_rows(made)
     for prompt, answer in zip(prompts, generate(made, prompts, max_tokens=10, end_ids=frozenset()), strict=True):
         text = list(prompt)
         while len(text) < len(prompt) + 10:
             drafts: list[int] = []
-            for k in range(2):
+            for k in range(drafted):
                 ids = torch.tensor([[*text, *drafts]])
                 hidden = made.hidden(ids)
-                state = trained.states(made, ids, hidden)[k][0, len(text) - 2]
+                state = trained.states(made, ids, hidden, drafted - 2)[k][0, len(text) - 2]
                 drafts.append(int(trained.ids[trained.logits(k, state, head).argmax()]))
             for draft in (*drafts, -1):
                 following = answer[len(text) - len(prompt)] if len(text) < len(prompt) + 10 else -2
@@ -162,4 +199,4 @@ def test_measured_passes_are_those_of_a_real_loop(tmp_path: Path) -> None:
                 if draft != following:
                     break
             passes += 1
-    assert found.tokens == 20 and found.passes == passes
+    return passes
