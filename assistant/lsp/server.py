@@ -126,6 +126,7 @@ class Server:
         def report(message: str, percentage: int | None) -> None:
             loop.call_soon_threadsafe(self._report, token, message, percentage)
 
+        self.suggester.cache.clear()
         self.worker.start(self._opener(self.options, Path(self.folder or "."), report))
         self._state_changed("loading", "loading the model")
         if not (self.capabilities and self.capabilities.shows_progress):
@@ -153,6 +154,8 @@ class Server:
     async def configure(self, options: Options) -> None:
         """Take new options; another model means another session. The first one is `initialized`'s to open."""
         before, self.options = self.options, options
+        if before != self.options:
+            self.suggester.cache.clear()
         if self._loads and before.session != options.session:
             await self.load()
 
