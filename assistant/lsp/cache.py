@@ -42,6 +42,10 @@ class Cache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def clear(self) -> None:
+        """Forget all: what writes the suggestions is not as it was."""
+        self._entries.clear()
+
     def put(self, uri: str, gap: Gap, texts: tuple[str, ...], asked: int = 1) -> None:
         """Keep what was written for a gap; `asked` is how many texts were wanted. Nothing is not kept."""
         if not texts:

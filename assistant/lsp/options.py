@@ -47,11 +47,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Tokens of the prompt, at most, for what other files define. None leaves it to `viable.toml`."""
 
     def __post_init__(self) -> None:
-        if self.context_files is not None and self.context_files < 0:
-            raise ValueError(f"contextFiles must be at least 0, not {self.context_files}")
-        for field, lowest in (("candidates", 1), ("max_tokens", 1), ("max_ms", 0), ("max_right", 0)):
-            if getattr(self, field) < lowest:
-                raise ValueError(f"{field} must be at least {lowest}, not {getattr(self, field)}")
+        for name, value, lowest in (
+            ("candidates", self.candidates, 1),
+            ("maxTokens", self.max_tokens, 1),
+            ("maxMs", self.max_ms, 0),
+            ("maxRight", self.max_right, 0),
+            ("debounceMs", self.debounce_ms, 0),
+            ("contextFiles", self.context_files, 0),
+        ):
+            if value is not None and value < lowest:
+                raise ValueError(f"{name} must be at least {lowest}, not {value}")
 
     @property
     def session(self) -> dict[str, Any]:
@@ -67,7 +72,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def serves(self, uri: str, language: str) -> bool:
         """Whether suggestions are wanted in this file."""
-        path = unquote(urlsplit(uri).path)
+        try:
+            path = unquote(urlsplit(uri).path)
+        except ValueError:  # such as an address without its closing bracket
+            return False
         python = language in self.languages or (not language and path.endswith((".py", ".pyi")))
         return self.enabled and python and self.reads(path)
 

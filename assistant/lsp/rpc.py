@@ -11,9 +11,10 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -88,7 +89,7 @@ class Connection:
     def receive(self, body: bytes) -> None:
         """Read one message and have it handled. What a peer may have written never raises."""
         try:
-            message = json.loads(body, parse_float=_number)
+            message = json.loads(body, parse_float=_number, parse_constant=_constant)
         except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested beyond reason
             log.warning("dropped a message that is no JSON: %s", error)
             self._refuse(None, Refusal(PARSE_ERROR, f"not JSON: {error}"))
@@ -174,6 +175,14 @@ class _Cancel(msgspec.Struct, frozen=True):
 
 
 def _number(text: str) -> int | float:
-    """JSON knows no integers: 1.0 is as good as 1, and some clients write it so."""
+    """JSON knows no integers: 1.0 is as good as 1, and some clients write it so. Raises ValueError beyond what can be
+    written again, as an id has to be."""
     value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large a number")
     return int(value) if value.is_integer() else value
+
+
+def _constant(text: str) -> NoReturn:
+    """Python reads and writes NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{text} is no JSON")

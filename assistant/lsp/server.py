@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -46,7 +47,8 @@ class Server:
     ) -> None:
         """`stream` leads to the client. `max_tokens` and `max_ms`, where given, are the command line's and win over the
         editor's."""
-        self.client = Connection(Writer(stream, lambda: self.stop(1)).write, self._untimely)
+        self.writer = Writer(stream, lambda: self.stop(1))
+        self.client = Connection(self.writer.write, self._untimely)
         self.capabilities: ClientCapabilities | None = None
         """The client's; None before `initialize`."""
         self.process_id: int | None = None
@@ -124,8 +126,10 @@ class Server:
         loop = asyncio.get_running_loop()
 
         def report(message: str, percentage: int | None) -> None:
-            loop.call_soon_threadsafe(self._report, token, message, percentage)
+            with contextlib.suppress(RuntimeError):  # the event loop has ended: so has the process, soon
+                loop.call_soon_threadsafe(self._report, token, message, percentage)
 
+        self.suggester.cache.clear()
         self.worker.start(self._opener(self.options, Path(self.folder or "."), report))
         self._state_changed("loading", "loading the model")
         if not (self.capabilities and self.capabilities.shows_progress):
@@ -153,6 +157,8 @@ class Server:
     async def configure(self, options: Options) -> None:
         """Take new options; another model means another session. The first one is `initialized`'s to open."""
         before, self.options = self.options, options
+        if before != self.options:
+            self.suggester.cache.clear()
         if self._loads and before.session != options.session:
             await self.load()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import sys
 import threading
+import time
 from typing import BinaryIO
 
+from assistant.errors import ViableError
 from assistant.lsp.features import register
 from assistant.lsp.messages import ERROR, INFO, WARNING
 from assistant.lsp.server import Opener, Server
@@ -20,7 +23,7 @@ log = logging.getLogger(__name__)
 SWITCH = 0.0005
 """Seconds after which a busy thread lets another run: what the user types must not wait for the decoder's Python."""
 PARENT = 2.0
-"""Seconds between two looks whether the client's process is still there."""
+"""Seconds between two looks whether the client's process is still there and reads what it is told."""
 PATIENCE = 1.0
 """Seconds that the decoder has to stop when the process ends."""
 
@@ -49,6 +52,8 @@ def serve(opener: Opener, max_tokens: int | None = None, max_ms: int | None = No
 
 def _take_streams() -> tuple[BinaryIO, BinaryIO]:
     """The client's streams, which nobody else can reach from now on."""
+    if sys.stdin is None or sys.stdout is None:
+        raise ViableError("stdin or stdout is closed: an editor has to be at their other end")
     sys.stdout.flush()
     stdin, stdout = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -66,7 +71,7 @@ async def _serve(server: Server, stdin: BinaryIO) -> None:
     logging.getLogger("assistant").addHandler(handler)
     reader = threading.Thread(target=_read, args=(stdin, inbox, loop), name="viable-stdin", daemon=True)
     reader.start()
-    watcher = asyncio.create_task(_watch_parent(server))
+    threading.Thread(target=_watch, args=(server, reader, loop), name="viable-watch", daemon=True).start()
     # What was imported stays: the collector need not walk through it again and again while the user types.
     gc.freeze()
     try:
@@ -75,7 +80,6 @@ async def _serve(server: Server, stdin: BinaryIO) -> None:
             # Let a new request see the documents as they are now, before the next message changes them.
             await asyncio.sleep(0)
     finally:
-        watcher.cancel()
         logging.getLogger("assistant").removeHandler(handler)
     server.stop(1)  # the stream ended before `exit`
 
@@ -89,13 +93,23 @@ def _read(stdin: BinaryIO, inbox: asyncio.Queue[bytes | None], loop: asyncio.Abs
         log.debug("the event loop has ended")
 
 
-async def _watch_parent(server: Server) -> None:
-    """Leave when the client's process has died without closing its pipe, which a child of it may still hold."""
-    while True:
-        await asyncio.sleep(PARENT)
-        if server.process_id and not _alive(server.process_id):
-            log.info("the client, process %d, is gone", server.process_id)
-            server.stop(1)
+def _watch(server: Server, reader: threading.Thread, loop: asyncio.AbstractEventLoop) -> None:
+    """Leave when the client's process has died without closing its pipes, which a child of it may still hold.
+
+    A thread, because a client that does not read what it is told keeps the event loop in a write for good. Once it has
+    died, or has nothing more to say, nobody will read it.
+    """
+    with contextlib.suppress(RuntimeError):  # the event loop has ended
+        while True:
+            time.sleep(PARENT)
+            process_id = server.process_id
+            gone = bool(process_id and not _alive(process_id))
+            if gone:
+                log.info("the client, process %d, is gone", process_id)
+                loop.call_soon_threadsafe(server.stop, 1)
+            since = server.writer.since
+            if (gone or not reader.is_alive()) and since is not None and time.monotonic() - since > PARENT:
+                os._exit(1)
 
 
 def _alive(process_id: int) -> bool:

@@ -6,6 +6,7 @@ A client that writes nonsense must not stop the server: what is no header is ski
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -36,11 +37,17 @@ class Writer:
     def __init__(self, stream: BinaryIO, gone: Callable[[], None]) -> None:
         self._stream = stream
         self._gone = gone
+        self.since: float | None = None
+        """When the write under way began, in seconds of time.monotonic(); None between two. It lasts for as long as the
+        client reads nothing and the pipe is full."""
 
     def write(self, body: bytes) -> None:
         """One message, with its header."""
+        self.since = time.monotonic()
         try:
             self._stream.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._gone()
+        finally:
+            self.since = None

@@ -240,6 +240,8 @@ class Worker:
     def _work(self, generation: int, open_session: Callable[[], Fills], before: threading.Thread | None) -> None:
         if before:
             before.join()  # two models at once might not fit
+        if self._generation != generation:
+            return  # nobody wants this one any more: another was asked for meanwhile, or the end
         begin = time.perf_counter()
         try:
             session = open_session()

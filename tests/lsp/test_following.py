@@ -56,6 +56,22 @@ def test_half_a_suggestion_taken_leaves_the_other_half_in_the_cache(client: Clie
     assert client.stats()["passes"] == passes
 
 
+@pytest.mark.parametrize("options", [{"maxTokens": 7}, {"model": "another"}])
+def test_other_options_forget_what_was_written_with_the_old_ones(options: dict[str, Any]) -> None:
+    with fake_server() as client:
+        client.initialize()
+        uri = client.open('#> "a = 1"\n')
+        assert client.texts(uri, 1, 0) == ["a = 1"]
+        passes = client.stats()["passes"]
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": {}}})
+        assert client.texts(uri, 1, 0) == ["a = 1"]
+        assert client.stats()["passes"] == passes
+        client.notify("workspace/didChangeConfiguration", {"settings": {"viable": options}})
+        assert client.texts(uri, 1, 0) == ["a = 1"]
+        assert client.stats()["passes"] == 2 * passes
+        assert client.close() == 0
+
+
 def test_next_stop_counts_in_the_clients_units(client: Client) -> None:
     uri = client.open("", "stop.py")
     params = {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 0}, "kind": "line"}

@@ -177,3 +177,5 @@ def test_paths_are_those_of_pygls(uri: str) -> None:
 def test_an_address_that_makes_no_sense_is_no_path() -> None:
     assert to_path("file://[half/an/address") is None
     assert to_path("file:///a;b.py") == "/a;b.py"
+    assert to_path("file:///a%00.py") is None
+    assert to_path("file:///\ud800.py") is None

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,12 @@ def framed(body: bytes) -> bytes:
         (b"{", None, -32700),
         (b"\xff\xfe{}", None, -32700),
         (b"[" * 100_000, None, -32700),
+        (b'{"jsonrpc": "2.0", "id": NaN, "method": "viable/stats"}', None, -32700),
+        (b'{"jsonrpc": "2.0", "id": -Infinity, "method": "viable/stats"}', None, -32700),
+        (b'{"jsonrpc": "2.0", "id": 1e999, "method": "viable/stats"}', None, -32700),
         (b"[]", None, -32600),
+        (b'[{"jsonrpc": "2.0", "id": 905, "method": "viable/stats"}]', None, -32600),
+        (b'{"jsonrpc": "2.0", "id": 2.5, "method": "viable/stats"}', 2.5, -32600),
         (b'"text"', None, -32600),
         (b'{"id": 900, "method": "shutdown"}', 900, -32600),
         (b'{"jsonrpc": "2.0", "id": 901, "method": "no/such"}', 901, -32601),
@@ -72,6 +78,37 @@ def test_messages_that_need_no_answer_do_no_harm(client: Client, message: object
 def test_headers_without_sense_are_skipped(client: Client) -> None:
     client.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nContent-Length: -1\r\n\r\n")
     assert client.stats()["state"] in ("loading", "ready")
+
+
+def test_a_message_comes_in_any_pieces_and_under_any_spelling_of_its_header(client: Client) -> None:
+    def asking(number: str, encoding: str = "utf-8") -> bytes:
+        return json.dumps({"jsonrpc": "2.0", "id": number, "method": "viable/stats"}).encode(encoding)
+
+    for byte in framed(asking("piecewise")):
+        client.raw(bytes([byte]))
+    client.raw(framed(asking("first of two")) + framed(asking("second of two")))
+    wide = asking("wide", "utf-16")
+    client.raw(b"content-length:%d\r\nContent-Type: a/b; charset=utf-16\r\n\r\n%s" % (len(wide), wide))
+    client.raw(b"\xef\xbb\xbf" + framed(b"\xef\xbb\xbf" + asking("marked")))
+    for number in ("piecewise", "first of two", "second of two", "wide", "marked"):
+        assert "result" in client.answer(number)
+
+
+@pytest.mark.parametrize("number", [0, "", -1, 1.0, 10**30, "\ud83d", "é😀"])
+def test_an_answer_has_the_id_of_its_request(client: Client, number: object) -> None:
+    client.send({"jsonrpc": "2.0", "id": number, "method": "viable/stats"})
+    assert "result" in client.answer(number)
+
+
+@pytest.mark.parametrize("uri", ["", "nonsense", "file://[half/an/address", "file:///a%00.py", "file:///\ud800.py"])
+def test_a_file_under_a_name_that_none_can_have_does_no_harm(client: Client, uri: str) -> None:
+    document = {"uri": uri, "languageId": "python", "version": 1, "text": '#> "x = 1"\n'}
+    client.notify("textDocument/didOpen", {"textDocument": document})
+    assert "result" in client.answer(client.inline(uri, 1, 0, invoked=True))
+    other = client.open('#> "beside"\n', "other.py")
+    assert client.texts(other, 1, 0) == ['# ["other.py", []]']
+    assert client.stats()["faults"] == 0
+    client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
 
 
 def test_an_edit_that_makes_no_sense_leaves_the_server_and_the_file(client: Client) -> None:
@@ -150,6 +187,54 @@ def test_a_killed_client_leaves_no_server(tmp_path: object) -> None:
         for stream in (editor.stdin, editor.stdout, editor.stderr):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
+
+
+def test_a_client_that_died_without_reading_leaves_no_server() -> None:
+    # Here the client is only said to be another process, so that the pipes outlive it, as with an editor's children.
+    editor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    server = subprocess.Popen(
+        [*PYTHON, "-m", "tests.lsp.fake"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdin and server.stdout
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"processId": editor.pid, "capabilities": {}}}
+    try:
+        server.stdin.write(framed(json.dumps(hello).encode()))
+        for number in range(2, 2000):  # many times as much as a pipe holds
+            message = {"jsonrpc": "2.0", "id": number, "method": "viable/stats"}
+            server.stdin.write(framed(json.dumps(message).encode()))
+        server.stdin.flush()
+        editor.kill()
+        editor.wait()
+        assert server.wait(WAIT) == 1
+    finally:
+        editor.kill()
+        server.kill()
+        server.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            server.stdin.close()
+
+
+def test_leaving_while_the_model_loads_is_no_fault(tmp_path: Path) -> None:
+    gate = tmp_path / "loaded"
+    with fake_server(FAKE_LOAD_UNTIL=str(gate)) as client:
+        client.initialize()
+        client.call("shutdown")
+        client.notify("exit")
+        time.sleep(0.3)  # the event loop has ended, the process waits for the session's thread
+        gate.touch()
+        assert client.process.wait(WAIT) == 0
+        client.kill()
+        assert not [line for line in client.stderr if b"Error" in line]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_closed_streams_are_said_in_a_line(closed: str) -> None:
+    command = [*PYTHON, "-m", "assistant", "lsp"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command], cwd=ROOT, capture_output=True, timeout=WAIT, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"viable: stdin or stdout is closed: an editor has to be at their other end\n"
 
 
 def alive(process_id: int) -> bool:

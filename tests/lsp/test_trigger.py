@@ -81,6 +81,7 @@ def test_languages() -> None:
     assert options.serves("file:///a.pyi", "")
     assert not options.serves("file:///a.py", "markdown")
     assert not options.serves("file:///a.txt", "")
+    assert not options.serves("file://[half/an/address", "python")
     assert not Options(enabled=False).serves("file:///a.py", "python")
 
 
@@ -96,6 +97,8 @@ def test_options_are_laid_over_those_that_hold() -> None:
     [
         ([], "options: an object is wanted, not list"),
         ({"candidates": 0}, "options: candidates must be at least 1, not 0"),
+        ({"maxTokens": 0}, "options: maxTokens must be at least 1, not 0"),
+        ({"debounceMs": -1}, "options: debounceMs must be at least 0, not -1"),
         ({"debounceMs": "soon"}, "options: Expected `int | null`, got `str` - at `$.debounceMs`"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -53,6 +54,23 @@ def test_a_client_that_has_gone_is_said_not_raised() -> None:
     writer = Writer(Broken(), lambda: gone.append("gone"))
     writer.write(b"{}")
     assert gone == ["gone"]
+
+
+def test_a_write_under_way_says_since_when() -> None:
+    seen: list[float | None] = []
+
+    class Slow(io.BytesIO):
+        def write(self, data: object) -> int:
+            seen.append(writer.since)
+            return 0
+
+    begin = time.monotonic()
+    writer = Writer(Slow(), lambda: None)
+    for _ in range(2):
+        assert writer.since is None
+        writer.write(b"{}")
+    assert writer.since is None
+    assert [each is not None and begin <= each <= time.monotonic() for each in seen] == [True, True]
 
 
 def test_what_is_written_can_be_read() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -98,6 +100,28 @@ async def test_a_session_that_cannot_be_opened_is_said_and_nothing_waits_for_it(
     assert state == "failed"
     assert str(error) in message
     assert await early == await worker.fill(wanted("a")) == ()
+
+
+async def test_a_session_that_nobody_wants_any_more_is_not_opened() -> None:
+    ready: asyncio.Queue[State] = asyncio.Queue()
+    worker = Worker(lambda state, message: ready.put_nowait(state))
+    begun, gate, opened = threading.Event(), threading.Event(), list[int]()
+
+    def opener(number: int) -> FakeSession:
+        opened.append(number)
+        begun.set()
+        assert gate.wait(10)
+        return FakeSession()
+
+    worker.start(lambda: opener(0))
+    assert await asyncio.to_thread(begun.wait, 10)
+    for number in (1, 2, 3):
+        worker.start(partial(opener, number))
+    gate.set()
+    assert await asyncio.wait_for(ready.get(), 10) == "ready"
+    assert opened == [0, 3]
+    worker.close()
+    assert await asyncio.to_thread(worker.join, 10)
 
 
 async def test_requests_before_the_start_wait_for_it() -> None:

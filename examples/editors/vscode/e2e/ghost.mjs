@@ -155,6 +155,8 @@ try {
   await run(await browser.newPage({ viewport: { width: 800, height: 500 } }), port);
 } finally {
   await browser.close();
+  const ended = once(server, "exit");
   process.kill(-server.pid); // it and all that it has started
+  await ended; // it writes its state until then
   rmSync(home, { recursive: true, force: true, maxRetries: 10 });
 }
