@@ -17,6 +17,10 @@ class Boldness(NamedTuple):
     drafting would have proposed along them, with rows at what they cost on the cores. CPU: 3.1 tokens per pass over 5.2
     rows; no way was quicker. GPU: 3.3 over 6.3. The modules' two tokens or repetition instead of them: 2.7 over 4.0.
     A third token only where the modules are sure of it gained nothing.
+
+    Since the last module has learned to be run on, a third token on two cores gives 3.19 tokens per pass instead of
+    3.01, and 4 and 7 % fewer tokens per second (`viable bench written_cpu --no-plain --files 4`, commit 06e10b4; two
+    pairs of three, the first of which ran beside other work).
     """
 
     beyond: int
