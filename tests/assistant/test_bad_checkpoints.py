@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -176,23 +177,13 @@ def test_as_it_was_it_is_taken(viable: Shell, tmp_path: Path, good: Callable[[st
     assert ran.code == 0, ran.err
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    ("family", "name"), [*product(FAMILIES, CHANGES), *product(["deepseek_v2", "deepseek_v3"], EXPERTS)]
+)
 def test_a_folder_is_refused(
     viable: Shell, tmp_path: Path, good: Callable[[str], Path], family: str, name: str
 ) -> None:
-    change, words = CHANGES[name]
-    folder = shutil.copytree(good(family), tmp_path / "m")
-    change(folder)
-    refused(viable, folder, words)
-
-
-@pytest.mark.parametrize("family", ["deepseek_v2", "deepseek_v3"])
-@pytest.mark.parametrize("name", EXPERTS)
-def test_experts_and_latents(
-    viable: Shell, tmp_path: Path, good: Callable[[str], Path], family: str, name: str
-) -> None:
-    change, words = EXPERTS[name]
+    change, words = (CHANGES | EXPERTS)[name]
     folder = shutil.copytree(good(family), tmp_path / "m")
     change(folder)
     refused(viable, folder, words)
