@@ -22,6 +22,7 @@ from kernels.block import (
     norm_heads,
     norm_linear,
     norm_swiglu,
+    swiglu,
     turn,
     widen,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "rms_norm",
     "route",
     "settle",
+    "swiglu",
     "turn",
     "widen",
 ]

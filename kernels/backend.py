@@ -52,6 +52,7 @@ BLOCK_OPS = (
     "norm_swiglu",
     "rank",
     "route",
+    "swiglu",
     "turn",
     "widen",
 )

@@ -154,6 +154,15 @@ def widen(weight: Four) -> Tensor:
     return y
 
 
+def swiglu(y: Tensor) -> Tensor:
+    """silu(gate) · up, gate before up, computed in fp32: [T, 2F] -> [T, F] in its dtype. For products of many rows."""
+    expect("y", solid("y", y), 2)
+    if y.shape[1] % 2:
+        raise ValueError(f"{y.shape[1]} columns of gate and up; expected an even number")
+    found: Tensor = run("swiglu", y).swiglu(y)
+    return found
+
+
 def keep(rows: Tensor, start: Tensor, table: Tensor) -> Tensor:
     """Rows into a table, in place, from `start` on: fp32 [R, K] into fp32 [S, K].
 

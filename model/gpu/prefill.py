@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import kernels
+from kernels.weights import Four
 from model.attention.gqa import GroupedQueryAttention
 from model.attention.mla import LatentAttention
 from model.cache import Cache
 from model.decoder import Block, Decoder
+from model.feed_forward import SwiGLU
 from model.feed_forward.moe import ExpertLinear
 from model.gpu.prefill_latent import latent_attention
+from model.quantised import Int4Linear
 
 
 class Prefill:
@@ -48,7 +52,7 @@ class Prefill:
                 x = x + latent_attention(block.attention, normed, self._rotation, positions, kept[0][0], seen)
             else:
                 x = x + self._attention(block.attention, normed, positions, kept, seen)
-            x = x + block.feed_forward(block.feed_forward_norm(x))
+            x = x + _feed_forward(block.feed_forward, block.feed_forward_norm(x))
         return x
 
     def _attention(
@@ -73,8 +77,23 @@ class Prefill:
         y = F.scaled_dot_product_attention(
             q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, is_causal=mask is None
         )
-        z: Tensor = attention.out(y[0].transpose(0, 1).reshape(len(normed), -1).to(self._decoder.dtype))
-        return z
+        return _product(attention.out, y[0].transpose(0, 1).reshape(len(normed), -1).to(self._decoder.dtype))
+
+
+def _feed_forward(module: nn.Module, normed: Tensor) -> Tensor:
+    """[T, K] -> [T, K]"""
+    if isinstance(module, SwiGLU):
+        return _product(module.down, kernels.swiglu(_product(module.gate_up, normed)))
+    y: Tensor = module(normed)
+    return y
+
+
+def _product(module: nn.Module, x: Tensor) -> Tensor:
+    """[T, K] -> [T, N]; of four bits in bfloat16, as it was multiplied: in fp32 it would be twice as large."""
+    if isinstance(module, Int4Linear) and module.bias is None and isinstance(module.packed.data, Four):
+        return F.linear(x.bfloat16(), kernels.widen(module.packed.data))
+    y: Tensor = module(x)
+    return y
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

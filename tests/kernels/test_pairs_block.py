@@ -222,6 +222,13 @@ def test_four_bits_are_widened(rows: int, columns: int, group: int, device: str)
     assert torch.equal(*both(lambda: kernels.widen(weight)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "features"), [(1, 1), (3, 1025), (65, 40)])
+def test_gate_and_up_of_many_rows(rows: int, features: int, dtype: torch.dtype, device: str) -> None:
+    y = random(rows, 2 * features, dtype=dtype, device=device) * 30  # silu of -100 is no NaN
+    assert error(*both(lambda: kernels.swiglu(y))) <= BOUNDS[dtype]
+
+
 @pytest.mark.parametrize(
     ("dtype", "bits"),
     [(torch.float32, 32), (torch.bfloat16, 16), pytest.param(torch.bfloat16, 4, marks=pytest.mark.gpu)],
@@ -270,6 +277,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, bits: i
         (lambda x, w: kernels.norm_linear(x, torch.ones(5), 1e-6, w), r"gain of shape \[5\]"),
         (lambda x, w: kernels.norm_linear(x, w[0], 1e-6, w, torch.ones(2)), r"bias of shape \[2\]"),
         (lambda x, w: kernels.norm_swiglu(x, w[0], 1e-6, w), "3 rows of gate and up"),
+        (lambda x, w: kernels.swiglu(w[:, :3].contiguous()), "3 columns of gate and up"),
         (lambda x, w: kernels.linear_add(x, x, w), r"expected \[2, 3\]"),
         (lambda x, w: kernels.mask_logits(x, torch.ones(2, 2).int()), r"expected \[2, 1\] or \[1, 1\]"),
         (lambda x, w: kernels.embed(torch.ones(2), w), "ids is torch.float32"),
