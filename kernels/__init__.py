@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels import backend
 from kernels.backend import Packed
 from kernels.block import (
+    add_norm,
     attend,
     embed,
     finish,
@@ -36,6 +37,7 @@ from kernels.stored import pack_stored, packs_stored, prepare_stored
 __all__ = [
     "Packed",
     "absorb",
+    "add_norm",
     "attend",
     "attend_latent",
     "embed",

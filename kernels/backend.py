@@ -36,6 +36,7 @@ VARIABLE = "VIABLE_KERNELS"
 # interpreter runs the same kernels on a CPU.
 BLOCK_OPS = (
     "absorb",
+    "add_norm",
     "attend",
     "attend_latent",
     "drafting",

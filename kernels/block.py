@@ -60,10 +60,10 @@ def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None = N
 def turn(qkv: Tensor, rotation: Tensor, keys: Tensor, values: Tensor, start: Tensor) -> Tensor:
     """Rotary positions, and new rows into the cache.
 
-    qkv: fp32 [R, (H + 2G)·D], queries, keys, values. rotation: fp32 [S, D], cosines then sines of D/2 angles.
+    qkv: [R, (H + 2G)·D], queries, keys, values. rotation: fp32 [S, D], cosines then sines of D/2 angles.
     keys, values: [G, S, D]; rows start … start + R - 1 are written. Returns queries [R, H·D] in the cache's dtype.
     """
-    expect("qkv", qkv, 2, torch.float32)
+    expect("qkv", qkv, 2)
     _expect_cache(qkv.shape[1], rotation, keys, values, start)
     q: Tensor = run("turn", qkv).turn(qkv, rotation, keys, values, start)
     return q
@@ -152,6 +152,19 @@ def widen(weight: Four) -> Tensor:
         solid("weight", part)
     y: Tensor = run("widen", weight.words).widen(weight)
     return y
+
+
+def add_norm(x: Tensor, y: Tensor | None, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """x + y, fp32 [T, K], and rms_norm of that in `dtype`, [T, K]: for products of many rows.
+
+    x: fp32 [T, K]. y: [T, K], any float dtype; None: nothing is added.
+    """
+    expect("x", solid("x", x), 2, torch.float32)
+    expect_shape("gain", gain, x.shape[1])
+    if y is not None:
+        expect_shape("y", solid("y", y), *x.shape)
+    found: tuple[Tensor, Tensor] = run("add_norm", x).add_norm(x, y, gain, eps, dtype)
+    return found
 
 
 def swiglu(y: Tensor) -> Tensor:

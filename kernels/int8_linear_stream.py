@@ -16,5 +16,5 @@ def pack(codes: Tensor, scales: Tensor) -> Data:
 
 
 def int8_linear(x: Tensor, data: Data, bias: Tensor | None) -> Tensor:
-    y = F.linear(x.to(torch.bfloat16), data.codes.to(torch.bfloat16)).float() * data.scales
-    return y if bias is None else y + bias
+    y = F.linear(x.to(torch.bfloat16), data.codes.to(torch.bfloat16))
+    return y * data.scales if bias is None else torch.addcmul(bias.float(), y, data.scales)  # in fp32

@@ -25,7 +25,7 @@ def _kernel(
     half = tl.arange(0, HALF)
     here = tl.load(start_ptr) + row
     at = qkv_ptr + (row * (HEADS + 2 * GROUPS) + head) * WIDTH + half
-    low, high = tl.load(at), tl.load(at + HALF)
+    low, high = tl.load(at).to(tl.float32), tl.load(at + HALF).to(tl.float32)
     # Rows that only fill a recorded width may lie behind the capacity: they are computed, and nobody reads them.
     angle = rotation_ptr + tl.minimum(here, capacity - 1) * WIDTH + half
     cos, sin = tl.load(angle), tl.load(angle + HALF)

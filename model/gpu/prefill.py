@@ -18,7 +18,8 @@ from model.decoder import Block, Decoder
 from model.feed_forward import SwiGLU
 from model.feed_forward.moe import ExpertLinear
 from model.gpu.prefill_latent import latent_attention
-from model.quantised import Int4Linear
+from model.layers import RMSNorm
+from model.quantised import Int4Linear, Int8Linear
 
 
 class Prefill:
@@ -43,41 +44,48 @@ class Prefill:
         overwritten later, or in its last row, which nobody reads.
         """
         positions = (start + torch.arange(len(ids), device=ids.device)).clamp_(max=self._cache.max_length - 1)
-        x: Tensor = self._decoder.embedding(ids.long()).float()
-        for block, rows in zip(self._decoder.blocks, self._cache.layers, strict=True):
-            assert isinstance(block, Block)
-            normed = block.attention_norm(x)
-            kept = tuple(part[0] for part in rows.rows)
-            if isinstance(block.attention, LatentAttention):
-                x = x + latent_attention(block.attention, normed, self._rotation, positions, kept[0][0], seen)
-            else:
-                x = x + self._attention(block.attention, normed, positions, kept, seen)
-            x = x + _feed_forward(block.feed_forward, block.feed_forward_norm(x))
-        return x
-
-    def _attention(
-        self, attention: nn.Module, normed: Tensor, positions: Tensor, cached: tuple[Tensor, ...], seen: int | None
-    ) -> Tensor:
-        """[T, K] -> [T, K]"""
-        assert isinstance(attention, GroupedQueryAttention)
-        rotation = self._rotation[positions].unsqueeze(0).chunk(2, -1)  # [1, T, D/2] each
         mask = None
         if seen is not None:
-            mask = torch.arange(seen, device=normed.device) <= positions.unsqueeze(-1)  # [T, S]
-        keys, values = cached
-        heads, groups = attention.heads, attention.groups
-        split = attention.qkv(normed).view(len(normed), -1, attention.width).transpose(0, 1)
-        turned = _rotate(split[: heads + groups].float(), *rotation).to(keys.dtype)
-        q, k, v = turned[:heads], turned[heads:], split[heads + groups :].to(values.dtype)
-        keys.index_copy_(1, positions, k)
-        values.index_copy_(1, positions, v)
-        if mask is not None:
-            k, v = keys[:, : mask.shape[1]], values[:, : mask.shape[1]]
-        k, v = (rows.repeat_interleave(heads // groups, 0) for rows in (k, v))
+            mask = torch.arange(seen, device=ids.device) <= positions.unsqueeze(-1)  # [T, S]
+        x, y = self._decoder.embedding(ids.long()).float(), None
+        for block, rows in zip(self._decoder.blocks, self._cache.layers, strict=True):
+            assert isinstance(block, Block)
+            attention, kept = block.attention, tuple(part[0] for part in rows.rows)
+            if isinstance(attention, LatentAttention):
+                x, normed = _add_norm(x, y, block.attention_norm, None)
+                y = latent_attention(attention, normed, self._rotation, positions, kept[0][0], seen)
+            else:
+                assert isinstance(attention, GroupedQueryAttention)
+                x, normed = _add_norm(x, y, block.attention_norm, attention.qkv)
+                y = self._attention(attention, normed, start, mask, *kept)
+            module = block.feed_forward
+            x, normed = _add_norm(x, y, block.feed_forward_norm, getattr(module, "gate_up", None))
+            y = _feed_forward(module, normed)
+        assert y is not None
+        found: Tensor = x + y
+        return found
+
+    def _attention(
+        self, attention: GroupedQueryAttention, normed: Tensor, start: Tensor, mask: Tensor | None,
+        keys: Tensor, values: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """[T, K] -> [T, K]"""
+        time, heads, groups = len(normed), attention.heads, attention.groups
+        q = kernels.turn(_product(attention.qkv, normed), self._rotation, keys, values, start)
+        # Without a mask they begin at the start and see only themselves.
+        seen = time if mask is None else mask.shape[1]
+        k, v = (rows[:, :seen].repeat_interleave(heads // groups, 0) for rows in (keys, values))
+        q = q.view(time, heads, -1).transpose(0, 1)
         y = F.scaled_dot_product_attention(
             q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, is_causal=mask is None
         )
-        return _product(attention.out, y[0].transpose(0, 1).reshape(len(normed), -1).to(self._decoder.dtype))
+        return _product(attention.out, y[0].transpose(0, 1).reshape(time, -1).to(self._decoder.dtype))
+
+
+def _add_norm(x: Tensor, y: Tensor | None, norm: RMSNorm, reader: nn.Module | None) -> tuple[Tensor, Tensor]:
+    """x + y and the norm of it, [T, K], in what `reader` multiplies, if it is one that says so."""
+    few = isinstance(reader, Int4Linear | Int8Linear)
+    return kernels.add_norm(x, y, norm.weight, norm.eps, torch.bfloat16 if few else norm.weight.dtype)
 
 
 def _feed_forward(module: nn.Module, normed: Tensor) -> Tensor:
@@ -94,8 +102,3 @@ def _product(module: nn.Module, x: Tensor) -> Tensor:
         return F.linear(x.bfloat16(), kernels.widen(module.packed.data))
     y: Tensor = module(x)
     return y
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    low, high = x.chunk(2, -1)
-    return torch.cat([low * cos - high * sin, high * cos + low * sin], -1)

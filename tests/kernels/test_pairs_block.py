@@ -136,14 +136,15 @@ def test_attention(heads: int, groups: int, width: int, start: int, rows: int, d
     cached[:, :, start:] = torch.nan  # nothing may be seen that no pass has written
     place = torch.tensor([start], dtype=torch.int32, device=device)
 
-    def turned() -> tuple[Tensor, Tensor]:
+    def turned(of: Tensor = qkv) -> tuple[Tensor, Tensor]:
         kept = cached.clone()
-        return kernels.turn(qkv, rotation, *kept, place), kept
+        return kernels.turn(of, rotation, *kept, place), kept
 
     (q, our_cache), (twin_q, kept) = both(turned)
     assert error(q, twin_q) <= BOUNDS[dtype]
     assert error(our_cache[:, :, : start + rows], kept[:, :, : start + rows]) <= BOUNDS[dtype]
     assert our_cache[:, :, start + rows :].isnan().all()
+    assert error(*(found[0] for found in both(lambda: turned(qkv.bfloat16())))) <= BOUNDS[dtype]
 
     def call() -> Tensor:
         return kernels.merge(*kernels.attend(twin_q, *kept, place, chunk), place, chunk, torch.float32)
@@ -220,6 +221,16 @@ def test_embedding_is_exact(device: str) -> None:
 def test_four_bits_are_widened(rows: int, columns: int, group: int, device: str) -> None:
     weight = few_bits(rows, columns, 4, device, group)
     assert torch.equal(*both(lambda: kernels.widen(weight)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 1025), (65, 40)])
+def test_sums_and_norms_of_many_rows(rows: int, columns: int, dtype: torch.dtype, device: str) -> None:
+    x, gain = random(rows, columns, device=device), random(columns, dtype=dtype, device=device)
+    for y in (None, random(rows, columns, dtype=dtype, device=device, seed=1)):
+        (ours, our_norm), (twin, twin_norm) = both(lambda y=y: kernels.add_norm(x, y, gain, 1e-6, dtype))
+        assert torch.equal(ours, twin)
+        assert error(our_norm, twin_norm) <= BOUNDS[dtype]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
