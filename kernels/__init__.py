@@ -13,12 +13,9 @@ from kernels import backend
 from kernels.backend import Packed
 from kernels.block import (
     add_norm,
-    advance,
     attend,
     embed,
     finish,
-    follow,
-    join,
     keep,
     linear_add,
     mask_logits,
@@ -26,22 +23,21 @@ from kernels.block import (
     norm_heads,
     norm_linear,
     norm_swiglu,
-    settle,
     swiglu,
-    top_ids,
     turn,
     widen,
 )
+from kernels.drafting import join_first, join_on, join_second, settle
 from kernels.experts import experts_add, experts_swiglu, route
 from kernels.latent import absorb, attend_latent, merge_latent
 from kernels.layer import kind_problem, layer, layer_problem, pack_layer, prepare_layers
+from kernels.ranking import norm_scores, rank
 from kernels.stored import pack_stored, packs_stored, prepare_stored
 
 __all__ = [
     "Packed",
     "absorb",
     "add_norm",
-    "advance",
     "attend",
     "attend_latent",
     "embed",
@@ -49,10 +45,11 @@ __all__ = [
     "experts_add",
     "experts_swiglu",
     "finish",
-    "follow",
     "int4_linear",
     "int8_linear",
-    "join",
+    "join_first",
+    "join_on",
+    "join_second",
     "keep",
     "kind_problem",
     "layer",
@@ -64,6 +61,7 @@ __all__ = [
     "norm_heads",
     "norm_int8_linear",
     "norm_linear",
+    "norm_scores",
     "norm_swiglu",
     "pack_int4",
     "pack_int8",
@@ -72,11 +70,11 @@ __all__ = [
     "packs_stored",
     "prepare_layers",
     "prepare_stored",
+    "rank",
     "rms_norm",
     "route",
     "settle",
     "swiglu",
-    "top_ids",
     "turn",
     "widen",
 ]

@@ -32,33 +32,32 @@ log = logging.getLogger(__name__)
 REFERENCE = "reference"
 VARIABLE = "VIABLE_KERNELS"
 
-# Of `kernels.block`, `kernels.latent` and `kernels.experts`; Triton's interpreter runs the same kernels on a CPU.
+# Of `kernels.block`, `latent`, `experts`, `ranking`, and `drafting`, whose four functions are one op here. Triton's
+# interpreter runs the same kernels on a CPU.
 BLOCK_OPS = (
     "absorb",
     "add_norm",
-    "advance",
     "attend",
     "attend_latent",
+    "drafting",
     "embed",
     "experts_add",
     "experts_swiglu",
-    "follow",
-    "join",
     "keep",
     "linear_add",
     "mask_logits",
     "merge",
     "merge_latent",
+    "norm_scores",
     "norm_linear",
     "norm_swiglu",
+    "rank",
     "route",
-    "settle",
     "swiglu",
-    "top_ids",
     "turn",
     "widen",
 )
-PRODUCTS = ("linear_add", "norm_linear", "norm_swiglu")
+PRODUCTS = ("linear_add", "norm_scores", "norm_linear", "norm_swiglu")
 TOGETHER = ("finish", "norm_heads")
 """Several of them in one kernel; elsewhere they are called one after the other, which the twin does."""
 ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(("cuda", "cpu") if launching.INTERPRETED else ("cuda",), ("triton",))

@@ -17,9 +17,6 @@ from kernels.checks import expect, expect_shape, run, solid
 from kernels.finishing import Finish
 from kernels.weights import Eight, Four, Weight, shape_of
 
-MOST_IDS = 32
-"""Ids that `top_ids` can rank."""
-
 
 def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
     """Rows of a table: ids int32 [R], table [V, K] -> fp32 [R, K]."""
@@ -33,7 +30,7 @@ def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
 
 def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """rms_norm(x, gain) Wᵀ + b: x [R, K], gain [K], weight [N, K], bias [N] -> fp32 [R, N]."""
-    _expect_product(x, weight, bias, gain)
+    expect_product(x, weight, bias, gain)
     y: Tensor = run("norm_linear", x).norm_linear(x, gain, eps, weight, bias)
     return y
 
@@ -43,7 +40,7 @@ def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
 
     The result has the weight's dtype, or bfloat16 where the weight is in fewer bits.
     """
-    _expect_product(x, weight, bias, gain)
+    expect_product(x, weight, bias, gain)
     if shape_of(weight)[0] % 2:
         raise ValueError(f"{shape_of(weight)[0]} rows of gate and up; expected an even number")
     y: Tensor = run("norm_swiglu", x).norm_swiglu(x, gain, eps, weight, bias)
@@ -52,7 +49,7 @@ def norm_swiglu(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
 
 def linear_add(x: Tensor, inner: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """x + inner Wᵀ + b: x [R, N], inner [R, K], weight [N, K], bias [N] -> fp32 [R, N]."""
-    _expect_product(inner, weight, bias)
+    expect_product(inner, weight, bias)
     expected = [len(inner), shape_of(weight)[0]]
     if list(x.shape) != expected:
         raise ValueError(f"x of shape {list(x.shape)}; expected {expected}")
@@ -78,7 +75,7 @@ def norm_heads(
 ) -> Tensor:  # fmt: skip
     """`turn` of `norm_linear`: x [R, K], weight [(H + 2G)·D, K] -> queries [R, H·D]; it writes rows of the cache."""
     expect("x", x, 2, torch.float32)
-    _expect_product(x, weight, bias, gain)
+    expect_product(x, weight, bias, gain)
     _expect_cache(shape_of(weight)[0], rotation, keys, values, start)
     q: Tensor = run("norm_heads", x).norm_heads(x, gain, eps, weight, bias, rotation, keys, values, start)
     return q
@@ -133,15 +130,6 @@ def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of
     return y
 
 
-def top_ids(logits: Tensor, count: int) -> Tensor:
-    """The best ids of each row, best first, the lower id first among equals: fp32 [R, V] -> int32 [R, count]."""
-    expect("logits", logits, 2, torch.float32)
-    if not 1 <= count <= min(MOST_IDS, logits.shape[1]):
-        raise ValueError(f"{count} ids of {logits.shape[1]}; expected 1 to {min(MOST_IDS, logits.shape[1])}")
-    y: Tensor = run("top_ids", logits).top_ids(logits, count)
-    return y
-
-
 def mask_logits(logits: Tensor, mask: Tensor) -> Tensor:
     """Minus infinity, in place, where an id may not follow: fp32 [R, V].
 
@@ -163,22 +151,6 @@ def widen(weight: Four) -> Tensor:
     for part in weight:
         solid("weight", part)
     y: Tensor = run("widen", weight.words).widen(weight)
-    return y
-
-
-def join(state: Tensor, ids: Tensor, table: Tensor | Eight, gains: tuple[Tensor, Tensor], eps: float) -> Tensor:
-    """What a multi-token module reads: normed states beside normed embeddings of tokens.
-
-    state: fp32 [R, K]. ids: int32 [R]. table: [V, K]. gains: [K] of the state's norm, [K] of the embedding's.
-    Returns [R, 2K] in the gains' dtype. Source: DeepSeek-V3 Technical Report, 2024, section 2.2.
-    """
-    expect("state", state, 2, torch.float32)
-    expect("ids", ids, 1, torch.int32)
-    codes = table.codes if isinstance(table, Eight) else table
-    solid("table", codes)
-    if len(ids) != len(state) or codes.shape[1] != state.shape[1]:
-        raise ValueError(f"{len(ids)} ids of width {codes.shape[1]} beside states {list(state.shape)}")
-    y: Tensor = run("join", state).join(state.contiguous(), ids.contiguous(), table, gains, eps)
     return y
 
 
@@ -217,44 +189,7 @@ def keep(rows: Tensor, start: Tensor, table: Tensor) -> Tensor:
     return y
 
 
-def advance(best: Tensor, block: Tensor) -> Tensor:
-    """Single tokens: `block`, int32 [3], start, 1 and a token, becomes the one behind it, in place.
-
-    best: int32 [1, n], the best ids behind the token. Returns them and the next block, int32 [n + 3].
-    """
-    expect("best", solid("best", best), 2, torch.int32)
-    expect_shape("best", best, 1, best.shape[1])
-    expect("block", block, 1, torch.int32)
-    expect_shape("block", block, 3)
-    y: Tensor = run("advance", best).advance(best, block)
-    return y
-
-
-def follow(best: Tensor, block: Tensor, drafted: Tensor, table: Tensor) -> Tensor:
-    """What a block of tokens is followed by, as far as the decoder agrees with it: int32 [R + 2].
-
-    best: int32 [R, n], the best ids behind each token. block: int32 [2 + R], start, count, and R tokens, of which
-    `count` are real. The decoder agrees with the first `a` of those behind the first: best[i, 0] == token i + 1.
-    drafted: int32 [R + 1, 1], places in `table` [V'], one of them for each position from start - 1 on.
-    Returns the first token, best[0 … R - 1, 0], and, behind best[a], the token that was drafted there.
-    """
-    _expect_block(best, block)
-    y: Tensor = run("follow", best).follow(best, block, drafted, table)
-    return y
-
-
-def settle(best: Tensor, block: Tensor, first: Tensor, second: Tensor, table: Tensor, width: int) -> Tensor:
-    """The block that comes next: int32 [2 + width], start, 3, pending token, first and second draft, zeros.
-
-    first: int32 [R + 1, 1], places in `table` [V'] for positions from start - 1 on; second: int32 [R + 2, 1], from
-    start - 2 on. best, block: as for `follow`.
-    """
-    _expect_block(best, block)
-    y: Tensor = run("settle", best).settle(best, block, first, second, table, width)
-    return y
-
-
-def _expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor | None = None) -> None:
+def expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor | None = None) -> None:
     expect("x", x, 2)
     for part in weight[:2] if isinstance(weight, Eight | Four) else (weight,):
         solid("weight", part)
@@ -287,10 +222,3 @@ def _expect_cache(features: int, rotation: Tensor, keys: Tensor, values: Tensor,
         raise ValueError(f"rows of {features} for {groups} groups of width {width}")
     if rotation.shape[0] < capacity or rotation.shape[1] != width:
         raise ValueError(f"rotation of shape {list(rotation.shape)}; expected {[capacity, width]}")
-
-
-def _expect_block(best: Tensor, block: Tensor) -> None:
-    expect("best", best, 2, torch.int32)
-    expect("block", block, 1, torch.int32)
-    if len(block) != 2 + len(best):
-        raise ValueError(f"a block of {len(block)} numbers for {len(best)} rows")

@@ -39,25 +39,29 @@ from kernels.weights import Weight, stream
 
 
 @gluon.jit
-def _kernel(
-    x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
+def bring_normed(
+    weight_ptr, factor_ptr, gain_ptr, first_n, N,
     K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
-    BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr, OVERLAP: gl.constexpr,
+    BITS: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
-    if OVERLAP:
-        gdc_launch_dependents()
-    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
-    STEPS: gl.constexpr = steps_of(BITS)
-    first_n = gl.program_id(0) * BLOCK_N
-    # Weights do not depend on the kernel before this one: they are under way before it has ended.
+    """What does not depend on the kernel before this one: weights, under way before it has ended, factors and gains."""
     staged = stage(weight_ptr, first_n, N, K, BLOCK_N, WARPS, BITS)
     factors = ()
-    for i in gl.static_range(CHUNKS):
+    for i in gl.static_range(chunks_of(K, WARPS, BITS)):
         factors += (fetch_factors(factor_ptr, first_n, N, i, K, GROUP, BLOCK_N, WARPS, BITS),)
-    gain = gains(gain_ptr, K, WARPS, TOKENS, BITS)
-    if OVERLAP:
-        gdc_wait()
-    first_m = gl.program_id(1) * TOKENS
+    return staged, factors, gains(gain_ptr, K, WARPS, TOKENS, BITS)
+
+
+@gluon.jit
+def normed_product(
+    x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
+    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
+    BITS: gl.constexpr, BIAS: gl.constexpr,
+):  # fmt: skip
+    """Rows from `first_m` on times the weight's from `first_n` on: as `out_places` lie."""
+    staged, factors, gain = brought
+    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
+    STEPS: gl.constexpr = steps_of(BITS)
     xs = rows_at(x_ptr, tokens(first_m, TOKENS, WARPS), rows, x_stride, K, WARPS, TOKENS, BITS)
     async_copy.wait_group(0)
     sums = gl.zeros([WARPS, multiplied(TOKENS), BLOCK_N], gl.float32, layout=sums_layout(WARPS))
@@ -70,12 +74,32 @@ def _kernel(
             a = widened((x * gain[i * STEPS + s].to(gl.float32)).to(gl.bfloat16), WARPS, TOKENS)
             sums = mma_v2(a, weights_at(numbers, factors[i], s, BLOCK_N, WARPS, BITS), sums)
     y = gl.sum(sums, 0) * norm_scale(squares, K, eps, WARPS, TOKENS)
-    out_m, out_n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
+    _, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
     if BITS == 8:
-        y *= gl.load(factor_ptr + out_n, mask=out_n < N, other=0.0)
+        y *= gl.load(factor_ptr + n, mask=n < N, other=0.0)
     if BIAS:
-        y += gl.load(bias_ptr + out_n, mask=out_n < N, other=0.0).to(gl.float32)
-    gl.store(out_ptr + out_m.to(gl.int64) * N + out_n, y, mask=(out_m < rows) & (out_n < N))
+        y += gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
+    return y
+
+
+@gluon.jit
+def _kernel(
+    x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
+    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
+    BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr, OVERLAP: gl.constexpr,
+):  # fmt: skip
+    if OVERLAP:
+        gdc_launch_dependents()
+    first_m, first_n = gl.program_id(1) * TOKENS, gl.program_id(0) * BLOCK_N
+    brought = bring_normed(weight_ptr, factor_ptr, gain_ptr, first_n, N, K, BLOCK_N, WARPS, TOKENS, BITS, GROUP)
+    if OVERLAP:
+        gdc_wait()
+    y = normed_product(
+        x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
+        K, BLOCK_N, WARPS, TOKENS, BITS, BIAS,
+    )  # fmt: skip
+    m, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
+    gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
 
 
 def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:

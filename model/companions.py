@@ -23,7 +23,7 @@ from model.layers import Linear
 from model.loaders.drafting import has_drafts, load_drafts
 from model.loaders.pick import matrices, pick_rows
 from model.memory import lean
-from model.mtp_rows import MTPRows, in_eight_bits
+from model.mtp_rows import MTPRows, in_few_bits
 from model.threads import one_thread
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def mtp_drafters(
         modules = load_drafts(model_path, decoder)
     elif path is not None:
         log.info("drafting modules: %s", path.name)
-        small = None if isinstance(decoder.projection, Linear) else in_eight_bits
+        small = None if isinstance(decoder.projection, Linear) else in_few_bits
         modules = mtp.load(path, decoder, decoder.rows, small)
     else:
         return [NoDraft() for _ in states]

@@ -33,7 +33,7 @@ def of_pass(block: BlockPass, rows: int, start: Tensor) -> dict[str, Op]:
     from model.gpu.halves import Dense, Grouped, Latent, Mixture
 
     x = torch.randn(rows, block.norm.gain.numel(), device=block.rotation.device)
-    logits = block.logits(x)
+    scores, streams = block.scores(x), torch.zeros(PROMPT + rows, x.shape[1], device=x.device)
     by_kind: dict[type, Callable[..., dict[str, Call]]] = {
         Grouped: _grouped,
         Latent: _latent,
@@ -52,8 +52,8 @@ def of_pass(block: BlockPass, rows: int, start: Tensor) -> dict[str, Op]:
             calls = by_kind[kind](same[0], x, block.rotation, start)
             found |= {name: Op(call, same, read / 1e6) for name, (call, read) in calls.items()}
     some = block.layers[:3]
-    found["head"] = Op(lambda _: block.logits(x), some, size(block.projection.weight) / 1e6)
-    found["top"] = Op(lambda _: kernels.top_ids(logits, 8), some, 0.0)
+    found["head"] = Op(lambda _: block.scores(x), some, size(block.projection.weight) / 1e6)
+    found["top"] = Op(lambda _: kernels.rank(scores, 8, x, start, streams), some, 0.0)
     return found
 
 

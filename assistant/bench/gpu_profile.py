@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistant.bench.decode import CAPACITY, PROMPT, TOKENS, random_decoder
+from assistant.bench.decode import CAPACITY, PROMPT, TOKENS, random_decoder, random_modules
 from assistant.bench.decode import size as bytes_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def command(rows: str, dtype: str, name: str, tiles: bool) -> None:
     scorer.warm()
     figures: Figures = {"bench": "gpu_profile", "gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
     figures |= {"model": name, "dtype": dtype, "kernels_overlap": launching.overlaps()}
+    if not name:
+        figures["us_drafting_block"] = drafting_blocks(decoder)
     with torch.inference_mode():
         figures["bandwidth"] = rate = bandwidth()
         figures |= check(decoder, scorer)
@@ -179,6 +181,19 @@ def whole_passes(scorer: GraphScorer) -> dict[str, float]:
     for width, recorded in sorted(scorer._blocks.items()):
         found[str(width)] = timed(partial(repeated, recorded, 10)) / 10
         click.echo(f"pass of {width:>2} rows {found[str(width)]:>8.1f} µs")
+    return found
+
+
+def drafting_blocks(decoder: Any) -> dict[str, float]:
+    """Microseconds on the GPU for a recorded block that drafts the next one, by the tokens that it drafts."""
+    from model.engine.graph_scorer import GraphScorer
+
+    rows, found = random_modules(decoder), {}
+    for longest in (2, 3, 5):
+        scorer = GraphScorer(decoder, CAPACITY)
+        scorer.drafter(rows, longest)
+        found[str(longest)] = scorer.block_time()
+        click.echo(f"block that drafts {longest} {found[str(longest)]:>8.1f} µs")
     return found
 
 

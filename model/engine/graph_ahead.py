@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-import kernels
 from model.gpu.record import Recorded
 
 
@@ -59,12 +58,15 @@ class Flight:
 class BlocksAhead(ABC):
     """Blocks of one scorer, of `width` tokens, filled up with zeros."""
 
+    behind = 0
+    """Positions before the block that stand behind its tokens, the nearest first."""
+
     def __init__(self, width: int, device: torch.device, pool: Any) -> None:
         self.hits = 0
         """Blocks that were under way when the host asked for them."""
         self._width = width
         self._on_gpu = device.type == "cuda"
-        self._given = torch.zeros(2 + width, dtype=torch.int32, pin_memory=self._on_gpu)
+        self._given = torch.zeros(2 + width + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
         self._place = torch.zeros_like(self._given, device=device)
         self._recorded = [Recorded(partial(self._block, turn), device, pool) for turn in range(2)]
         self._done = [torch.cuda.Event() if self._on_gpu else None for _ in range(2)]
@@ -73,7 +75,9 @@ class BlocksAhead(ABC):
 
     @abstractmethod
     def _block(self, turn: int) -> Results:
-        """Compute the block at `_place`, int32 [2 + R], start, count and tokens, and leave the next one there."""
+        """Compute the block at `_place`, int32 [2 + R + behind], and leave the next one there.
+
+        It is start, count, tokens, and positions before it."""
 
     def _note(self, flight: Flight) -> None:  # noqa: B027 — nothing to remember
         """What a block that is over leaves to be remembered."""
@@ -144,6 +148,7 @@ class BlocksAhead(ABC):
 
     def _give(self, start: int, ids: Sequence[int]) -> None:
         filled = [start, len(ids), *ids, *[0] * (self._width - len(ids))]
+        filled += [max(start - 1 - i, 0) for i in range(self.behind)]
         self._given.copy_(torch.tensor(filled, dtype=torch.int32))
         self._place.copy_(self._given, non_blocking=True)
 
@@ -158,23 +163,22 @@ class BlocksAhead(ABC):
 class SingleTokens(BlocksAhead):
     """Token by token, each the best one behind the last.
 
-    compute: block int32 [3] on the device -> hidden, logits and best ids of its token, rows written.
+    compute: block int32 [3] on the device, int32 [best + 3] for the host -> hidden and logits of its token, rows
+    written; the block becomes the next one, and the host has the best ids and that block.
     best: ids of a token that come to the host.
     """
 
     def __init__(
         self,
-        compute: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+        compute: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         best: int,
         device: torch.device,
         pool: Any,
     ) -> None:
         super().__init__(1, device, pool)
         self._compute = compute
-        # What the host reads; the copy is part of the recording.
         self._said = [torch.zeros(best + 3, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
 
     def _block(self, turn: int) -> Results:
-        hidden, logits, best = self._compute(self._place)
-        said = self._said[turn].copy_(kernels.advance(best, self._place), non_blocking=True)
-        return Results(hidden, logits, said[None, :-3], said[-3:])
+        said = self._said[turn]
+        return Results(*self._compute(self._place, said), said[None, :-3], said[-3:])

@@ -31,8 +31,11 @@ class DraftedBlocks(BlocksAhead):
     """The blocks of one scorer that draft, of `tokens` tokens, LEAST or more.
 
     compute: block int32 [2 + R] on the device -> hidden, logits and best ids of its tokens, rows written.
+    Behind a block's tokens stand the positions where the modules begin.
     streams: fp32 [S + 1, K], the decoder's states of all positions. best: ids of a token that come to the host.
     """
+
+    behind = DEPTH
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class DraftedBlocks(BlocksAhead):
         self._drafts = drafts
         self._rows = rows
         self._compute = compute
-        # The host reads `best` and `next`; the copies are part of the recording.
+        # What the host reads.
         self._best = [torch.zeros(tokens, best, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
         self._next = [torch.zeros_like(self._given, pin_memory=self._on_gpu) for _ in range(2)]
         self._streams = streams
@@ -104,11 +107,11 @@ class DraftedBlocks(BlocksAhead):
         self._followed = known[: end + 1]
 
     def _block(self, turn: int) -> Results:
-        hidden, logits, best = self._compute(self._place)
-        following = self._drafts.next_block(best, self._place, self._streams)
-        self._place.copy_(following)
-        read = self._best[turn].copy_(best, non_blocking=True), self._next[turn].copy_(following, non_blocking=True)
-        return Results(hidden, logits, *read)
+        count = 2 + self.tokens
+        hidden, logits, best = self._compute(self._place[:count])
+        said, following = self._best[turn], self._next[turn]
+        self._drafts.next_block(best, self._place, self._streams, said, following)
+        return Results(hidden, logits, said, following[:count])
 
 
 class Drafting(Protocol):

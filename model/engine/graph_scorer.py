@@ -75,7 +75,7 @@ class GraphScorer:
         self._block = BlockPass(decoder, self._cache)
         self._prefill = Prefill(decoder, self._cache, self._block.rotation)
         on_gpu = self._device.type == "cuda"
-        # The host writes `input` and reads `best`; the copies of both are part of the recording.
+        # The host writes `input`, which a recording copies, and reads `best`, which the device writes.
         self._input = torch.zeros(1 + max(PREFILLS), dtype=torch.int32, pin_memory=on_gpu)
         self._given = self._input.numpy()
         self._place = torch.zeros_like(self._input, device=self._device)
@@ -146,7 +146,7 @@ class GraphScorer:
         for width in widths:
             self._run_block([0] * min(width, self.capacity))
         self._wait()
-        self._single = SingleTokens(self._compute_rows, FIRST_IDS, self._device, self._pool)
+        self._single = SingleTokens(self._compute_one, FIRST_IDS, self._device, self._pool)
         self._single.warm()
 
     @torch.inference_mode()
@@ -281,20 +281,26 @@ class GraphScorer:
 
     def _compute_block(self, width: int) -> Found:
         start, ids = self._take(width)
-        hidden, logits, best = self._rows_of(start, ids)
-        if self._device.type == "cpu":
-            return Found(hidden, logits, best)
-        return Found(hidden, logits, self._best[:width].copy_(best, non_blocking=True))
+        said = self._best[:width]
+        hidden, logits, _ = self._rows_of(start, ids, said)
+        return Found(hidden, logits, said)
 
     def _compute_rows(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """int32 [2 + R], start, count, tokens -> hidden, logits, best ids."""
         return self._rows_of(block[:1], block[2:])
 
-    def _rows_of(self, start: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_one(self, block: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+        """int32 [3], start, count, token, which becomes the next; the host reads best ids and that block in `said`."""
+        hidden, logits, _ = self._rows_of(block[:1], block[2:], said, block)
+        return hidden, logits
+
+    def _rows_of(
+        self, start: Tensor, ids: Tensor, said: Tensor | None = None, block: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         hidden = self._block.hidden(ids, start)
-        kernels.keep(hidden, start, self._streams)
-        logits = self._block.logits(hidden)
-        return hidden, logits, kernels.top_ids(logits, FIRST_IDS)
+        found = self._block.scores(hidden)
+        told = None if said is None else said.view(-1)
+        return hidden, found.logits, kernels.rank(found, FIRST_IDS, hidden, start, self._streams, told, block)
 
     def _compute_prefill(self, time: int, seen: int | None) -> Tensor:
         start, ids = self._take(time)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import kernels
 from kernels.finishing import Finish
+from kernels.ranking import Scores
 from model.attention.mla import LatentAttention
 from model.cache import Cache
 from model.decoder import Block, Decoder
@@ -74,6 +75,10 @@ class BlockPass:
     def through(self) -> list[Layer | Joined]:
         """The layers as they are computed."""
         return self._through.each
+
+    def scores(self, hidden: Tensor) -> Scores:
+        """[R, K] -> scores fp32 [R, V], and the highest of each segment of them."""
+        return kernels.norm_scores(hidden, *self.norm, *self.projection)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[R, K] -> fp32 [R, V]"""

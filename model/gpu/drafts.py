@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from kernels.drafting import Joining
+from kernels.ranking import Scores
 from model.decoder import Block
 from model.gpu import halves
 from model.gpu.block import MOST_ROWS, BlockPass, Layers, layer_of
@@ -39,10 +41,7 @@ DEPTH = 2
 class Depth(NamedTuple):
     """A module's weights."""
 
-    before: Norm | None
-    """What norms the state first: the norm of what computed it, where modules are chained so."""
-    gains: tuple[Tensor, Tensor]
-    eps: float
+    joining: Joining
     projection: Product
     through: Layers
     norm: Norm
@@ -63,73 +62,59 @@ class DraftPass:
     """The modules' weights and rows as the ops take them."""
 
     def __init__(self, rows: MTPRows, block: BlockPass, capacity: int) -> None:
-        self._block = block
         self._depths = [
-            _depth(module, cache.rows, block.rotation)
-            for module, cache in zip(rows.modules, rows.cache.layers, strict=True)
+            _depth(module, cache.rows, block) for module, cache in zip(rows.modules, rows.cache.layers, strict=True)
         ][:DEPTH]
         self._head = product_of(rows.head)
         width = self._depths[0].norm.gain.numel()
         device = block.rotation.device
-        self.table = torch.tensor(rows.ids, dtype=torch.int32, device=device)
+        self._ids = torch.tensor(rows.ids, dtype=torch.int32, device=device)
         # The state of depth 1 at every position; the row behind the last takes what lies beyond.
         self.states = torch.zeros(capacity + 1, width, dtype=torch.float32, device=device)
         self._capacity = capacity
-        # From the first position that is computed anew; for a block as wide as any.
-        self._offsets = torch.arange(-DEPTH, MOST_ROWS, dtype=torch.int32, device=device)
         self._nothing = torch.zeros(MOST_ROWS + DEPTH, width, dtype=torch.float32, device=device)
-        self._any = torch.zeros(MOST_ROWS + DEPTH, 1, dtype=torch.int32, device=device)
+        self._drafts = torch.zeros(MOST_ROWS, dtype=torch.int32, device=device)
 
-    def next_block(self, best: Tensor, block: Tensor, streams: Tensor) -> Tensor:
-        """best int32 [R, n], block int32 [2 + R] (see `kernels.follow`), streams fp32 [S + 1, K] -> the next block."""
-        rows = len(best)
-        places = (block[:1] + self._offsets[: rows + DEPTH]).clamp_(0, self._capacity)
-        wide = places.long()
-        # Depth 1 does not yet read what it drafts: any draft may stand there.
-        tokens = kernels.follow(best, block, self._any, self.table)[: rows + 1]
-        first = self._state(0, streams[wide[1:]], tokens, places[1:2])
-        kernels.keep(first, places[1:2], self.states)
-        drafted = self._best(0, first)
-        tokens = kernels.follow(best, block, drafted, self.table)
-        second = self._state(1, self.states[wide], tokens, places[:1])
-        following = kernels.settle(best, block, drafted, self._best(1, second), self.table, len(block) - 2)
-        return self._longer(following, second, following[:1] - block[:1] + (DEPTH - 1))
+    def next_block(self, best: Tensor, block: Tensor, streams: Tensor, said: Tensor, following: Tensor) -> None:
+        """best int32 [R, n], block int32 [2 + R + DEPTH], streams fp32 [S + 1, K]: `block` becomes the next one.
 
-    def _longer(self, block: Tensor, states: Tensor, last: Tensor) -> Tensor:
-        """A block [2 + R] that has DEPTH drafts, with as many as it has room for; the last of them was read from row
-        `last` [1] of the states."""
-        known = 2 + 1 + DEPTH
-        state = states[last.long()]
-        for i in range(known, len(block)):
-            place = (block[:1] + (i - known)).clamp_(max=self._capacity)
-            state = self._state(DEPTH - 1, state, block[i - 1 : i], place)
-            block[i : i + 1] = self.table[self._best(DEPTH - 1, state)[0].long()]
-            block[1:2] += 1
-        return block
+        See `kernels.drafting`. said, following: what the host reads of the ids and of that block.
+        """
+        drafts, count = self._drafts[: len(best) - 1], 2 + len(best)
+        joined, plan = kernels.join_first(best, block, streams, self._depths[0].joining, len(drafts) - DEPTH)
+        first = self._state(0, joined, block[count : count + 1])
+        scores = self._scores(0, first, plan[:1])
+        joined = kernels.join_second(
+            best, block, plan, scores, self._ids, first, self.states, drafts, self._depths[1].joining
+        )
+        state, at = self._state(1, joined, block[count + 1 :]), plan[1:2]
+        scores = self._scores(1, state, at)
+        for number in range(1, len(drafts) - 1):
+            joined = kernels.join_on(state, at, scores, self._ids, drafts, number, self._depths[-1].joining)
+            state, at = self._state(-1, joined, plan[2 + number : 3 + number]), plan[2:3]
+            scores = self._scores(-1, state, at)
+        kernels.settle(best, block, plan, scores, self._ids, drafts, self._capacity, said, following)
 
-    def _state(self, depth: int, state: Tensor, tokens: Tensor, start: Tensor) -> Tensor:
-        """[R', K] and R' ids at positions start … -> the next state [R', K]"""
+    def _state(self, depth: int, joined: Tensor, start: Tensor) -> Tensor:
+        """[R', 2K] at positions start … -> the next state [R', K]"""
         module = self._depths[depth]
-        if module.before:
-            state = kernels.rms_norm(state, *module.before).float()
-        joined = kernels.join(state, tokens, self._block.embedding, module.gains, module.eps)
-        x = kernels.linear_add(self._nothing[: len(state)], joined, *module.projection)
-        return module.through(x, start)
+        return module.through(kernels.linear_add(self._nothing[: len(joined)], joined, *module.projection), start)
 
-    def _best(self, depth: int, state: Tensor) -> Tensor:
-        """[R', K] -> places in the table, int32 [R', 1]"""
-        return kernels.top_ids(kernels.norm_linear(state, *self._depths[depth].norm, *self._head), 1)
+    def _scores(self, depth: int, state: Tensor, at: Tensor) -> Scores:
+        """Row `at` of [R', K] -> scores of the ids that are drafted."""
+        return kernels.norm_scores(state, *self._depths[depth].norm, *self._head, at=at)
 
 
-def _depth(module: MTPModule, rows: tuple[Tensor, ...], rotation: Tensor) -> Depth:
-    block, state_norm, token_norm, norm = module.block, module.state_norm, module.embedding_norm, module.norm
+def _depth(module: MTPModule, rows: tuple[Tensor, ...], block: BlockPass) -> Depth:
+    of_block, state_norm, token_norm, norm = module.block, module.state_norm, module.embedding_norm, module.norm
     before = None
     if isinstance(state_norm, nn.Sequential):
         first, state_norm = state_norm
         assert isinstance(first, RMSNorm)
         before = norm_of(first)
-    assert isinstance(block, Block) and isinstance(norm, RMSNorm)
+    assert isinstance(of_block, Block) and isinstance(norm, RMSNorm)
     assert isinstance(state_norm, RMSNorm) and isinstance(token_norm, RMSNorm)
     gains = (norm_of(state_norm).gain, norm_of(token_norm).gain)
-    through = Layers([layer_of(block, rows)], rotation)
-    return Depth(before, gains, norm_of(norm).eps, product_of(module.projection), through, norm_of(norm))
+    joining = Joining(before, gains, norm_of(norm).eps, block.embedding)
+    through = Layers([layer_of(of_block, rows)], block.rotation)
+    return Depth(joining, product_of(module.projection), through, norm_of(norm))

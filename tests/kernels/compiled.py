@@ -14,6 +14,7 @@ TYPES = {
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",
     torch.int32: "*i32",
+    torch.int64: "*i64",
     torch.int8: "*i8",
 }
 OPTIONS = ("num_warps", "maxnreg", "launch_pdl", "enable_fp_fusion")

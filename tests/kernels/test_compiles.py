@@ -16,6 +16,8 @@ from tests.kernels.test_finish import DEFAULT, some
 from tests.kernels.test_pairs_block import few_bits, random
 
 pytest.importorskip("triton")
+NUMBERS = ("rows", "capacity", "eps", "N", "P", "x_stride")
+"""Arguments of kernels that are no constants."""
 
 
 @pytest.mark.slow
@@ -53,6 +55,22 @@ def test_queries_keys_and_values_leave_room(rows: int, bits: int, tmp_path: Path
     assert checked(norm_heads_gluon._kernel, given | {"OVERLAP": True}, options, tmp_path, size) <= 32_768
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(launching.INTERPRETED, reason="kernels are decorated for Triton's interpreter")
+@pytest.mark.parametrize(("rows", "bits", "one"), [(3, 16, False), (1, 16, True), (1, 8, True)])
+def test_scores_and_the_highest_of_segments(rows: int, bits: int, one: bool, tmp_path: Path) -> None:
+    from kernels import norm_scores_gluon
+
+    weight: Any = random(2048, 896).bfloat16() if bits == 16 else few_bits(2048, 896, bits, "cpu")
+    x, gain, at = torch.zeros(rows, 896), torch.zeros(896).bfloat16(), torch.zeros(1, dtype=torch.int32)
+    tops = torch.zeros(rows, 64)
+    given = norm_scores_gluon.arguments(x, gain, 1e-6, weight, None, at if one else None, x, tops)
+    options = {"num_warps": given["WARPS"], "enable_fp_fusion": False}
+    size = 8 if bits == 8 else 16  # eight neighbouring columns a thread
+    # Four programs fit a multiprocessor.
+    assert checked(norm_scores_gluon._kernel, given | {"OVERLAP": True}, options, tmp_path, size) <= 57_344
+
+
 def checked(kernel: Any, given: dict[str, Any], options: dict[str, Any], folder: Path, size: int = 16) -> int:
     """Compiles a kernel for compute capability 9.0; copies of `size` bytes, hardly a spill. Bytes of shared memory."""
     import triton
@@ -65,7 +83,7 @@ def checked(kernel: Any, given: dict[str, Any], options: dict[str, Any], folder:
     signature = {
         name: TYPES[value.dtype] if isinstance(value, torch.Tensor) else "constexpr" for name, value in given.items()
     }
-    signature |= {name: numbers[type(given[name])] for name in names if name in ("rows", "capacity", "eps")}
+    signature |= {name: numbers[type(given[name])] for name in names if name in NUMBERS and name in given}
     constants = {(i,): given[name] for i, name in enumerate(names) if signature[name] == "constexpr"}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name.endswith("_ptr")}
     compiled = triton.compile(

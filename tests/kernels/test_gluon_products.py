@@ -11,6 +11,7 @@ import torch
 from kernels import launching
 from kernels.weights import stream
 from tests.kernels.test_pairs_block import BOUNDS, error, few_bits, random
+from tests.kernels.test_pairs_drafts import tops
 
 pytest.importorskip("triton")
 pytestmark = [
@@ -52,6 +53,35 @@ def test_products_on_matrix_units(
     monkeypatch.setattr(module, "_kernel", replaced)
     assert error(getattr(module, op)(*given), getattr(twin, op)(*given)) <= BOUNDS[torch.bfloat16]
     assert replaced.launches == 1
+
+
+@pytest.mark.parametrize("at", [None, 0, 2])
+@pytest.mark.parametrize(
+    ("rows", "k", "n", "bits", "bias"),
+    [(3, 200, 70, 16, False), (5, 96, 31, 16, True), (11, 136, 65, 16, False), (3, 256, 40, 8, False)],
+)
+def test_scores_and_the_best_of_each_segment(
+    rows: int, k: int, n: int, bits: int, bias: bool, at: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels import norm_scores_gluon as module
+    from kernels.norm_linear_reference import norm_linear as twin
+    from tests.kernels.gluon_in_torch import Replaced
+
+    monkeypatch.setattr("kernels.matrix_gluon.staged_most", lambda: 200_000)
+    monkeypatch.setattr(launching, "overlaps", lambda: False)
+    weight: Any = random(n, k).bfloat16() if bits == 16 else few_bits(n, k, bits, "cpu")
+    added = random(n).bfloat16() if bias else None
+    x, gain = random(rows, k, seed=1), random(k, seed=2).bfloat16()
+    of = stream(weight)
+    replaced = Replaced(module._kernel, of.numbers, of.factors)
+    monkeypatch.setattr(module, "_kernel", replaced)
+    logits, highest, segment = module.norm_scores(x, gain, 1e-6, weight, added, None)
+    assert error(logits, twin(x, gain, 1e-6, weight, added)) <= BOUNDS[torch.bfloat16]
+    assert torch.equal(highest, tops(logits, segment))
+    if at is not None:
+        alone = module.norm_scores(x, gain, 1e-6, weight, added, torch.tensor([at], dtype=torch.int32))
+        assert torch.equal(alone.logits, logits[at : at + 1]) and torch.equal(alone.tops, highest[at : at + 1])
+    assert replaced.launches == 1 + (at is not None)
 
 
 @pytest.mark.parametrize(

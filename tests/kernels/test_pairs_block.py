@@ -188,18 +188,6 @@ def test_queries_and_what_is_kept(
     assert torch.equal(our_cache[:, :, start + rows :], twin_cache[:, :, start + rows :])
 
 
-def test_single_tokens_advance(device: str) -> None:
-    for count in (1, 5, 8):
-        best = torch.randperm(90, dtype=torch.int32)[None, :count].to(device)
-
-        def call(best: Tensor = best) -> tuple[Tensor, Tensor]:
-            block = torch.tensor([41, 1, 7], dtype=torch.int32, device=device)
-            return kernels.advance(best, block), block
-
-        for ours, twin in zip(*both(call), strict=True):
-            assert torch.equal(ours, twin)
-
-
 def test_merging_what_the_twin_found(device: str) -> None:
     means, sums = random(3, 2, 40, 32, device=device), random(3, 2, 40, device=device) * 9
     sums[:, 1] -= 200
@@ -207,20 +195,6 @@ def test_merging_what_the_twin_found(device: str) -> None:
         place = torch.tensor([start], dtype=torch.int32, device=device)
         ours, twin = both(lambda place=place: kernels.merge(means, sums, place, 16, torch.float32))
         assert error(ours, twin) <= BOUNDS[torch.float32]
-
-
-@pytest.mark.parametrize("vocabulary", [8, 63, 1000, 2500, pytest.param(151_936, marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("count", [1, 8])
-def test_the_best_ids_come_in_order(vocabulary: int, count: int, device: str) -> None:
-    logits = random(4, vocabulary, device=device)
-    logits[1] = logits[1].round()  # many equals, some of them minus zero
-    logits[2] = -torch.inf
-    logits[2, -1] = -3e38
-    logits[3] = torch.randint(0, 2, (vocabulary,)).to(device) * -0.0
-    ours, twin = both(lambda: kernels.top_ids(logits, count))
-    assert torch.equal(ours, twin)
-    wide = random(2, 2 * vocabulary, device=device)[:, :vocabulary]
-    assert torch.equal(*both(lambda: kernels.top_ids(wide, count)))
 
 
 @pytest.mark.parametrize("vocabulary", [32, 65, 1000, 1025])
@@ -247,40 +221,6 @@ def test_embedding_is_exact(device: str) -> None:
 def test_four_bits_are_widened(rows: int, columns: int, group: int, device: str) -> None:
     weight = few_bits(rows, columns, 4, device, group)
     assert torch.equal(*both(lambda: kernels.widen(weight)))
-
-
-@pytest.mark.parametrize("rows", [1, 3, 5])
-def test_what_follows_a_block(rows: int, device: str) -> None:
-    generator = torch.Generator().manual_seed(rows)
-
-    def some(most: int, *shape: int) -> Tensor:
-        return torch.randint(0, most, shape, generator=generator, dtype=torch.int32).to(device)
-
-    for count in range(1, rows + 1):
-        for _ in range(5):
-            # Of four ids, so that the decoder agrees with none, some or all.
-            best, ids, table = some(4, rows, 8), some(4, rows), some(900, 50)
-            block = torch.cat([torch.tensor([7, count], dtype=torch.int32, device=device), ids])
-            first, second = some(50, rows + 1, 1), some(50, rows + 2, 1)
-            assert torch.equal(*both(lambda b=best, k=block, d=first, t=table: kernels.follow(b, k, d, t)))
-            assert torch.equal(
-                *both(lambda b=best, k=block, d=first, e=second, t=table: kernels.settle(b, k, d, e, t, 3))
-            )
-
-
-@pytest.mark.parametrize("columns", [63, 1000])
-def test_states_are_joined_and_kept(columns: int, device: str) -> None:
-    state, table = random(3, columns, device=device), random(11, columns, dtype=torch.bfloat16, device=device)
-    ids = torch.tensor([10, 0, 3], dtype=torch.int32, device=device)
-    gains = (random(columns, device=device), random(columns, device=device, seed=1))
-    assert error(*both(lambda: kernels.join(state, ids, table, gains, 1e-6))) <= BOUNDS[torch.float32]
-    codes = few_bits(11, columns, 8, device)
-    assert isinstance(codes, Eight)
-    assert error(*both(lambda: kernels.join(state, ids, codes, gains, 1e-6))) <= BOUNDS[torch.float32]
-    for start in (0, 4, 5, 6):  # the last row takes what lies beyond
-        place = torch.tensor([start], dtype=torch.int32, device=device)
-        ours, twin = both(lambda place=place: kernels.keep(state, place, torch.full((8, columns), 7.0, device=device)))
-        assert torch.equal(ours[: 7 if start > 5 else 8], twin[: 7 if start > 5 else 8])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -350,7 +290,6 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(dtype: torch.dtype, bits: i
         (lambda x, w: kernels.norm_swiglu(x, w[0], 1e-6, w), "3 rows of gate and up"),
         (lambda x, w: kernels.swiglu(w[:, :3].contiguous()), "3 columns of gate and up"),
         (lambda x, w: kernels.linear_add(x, x, w), r"expected \[2, 3\]"),
-        (lambda x, w: kernels.top_ids(x, 5), "5 ids of 4"),
         (lambda x, w: kernels.mask_logits(x, torch.ones(2, 2).int()), r"expected \[2, 1\] or \[1, 1\]"),
         (lambda x, w: kernels.embed(torch.ones(2), w), "ids is torch.float32"),
     ],

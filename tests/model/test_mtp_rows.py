@@ -9,8 +9,10 @@ import torch
 
 import model
 from model import mtp as mtps
+from model.layers import Linear
 from model.loaders.pick import pick_rows
-from model.mtp_rows import MTPRows
+from model.mtp_rows import MTPRows, in_few_bits
+from model.quantised import Int4Linear, Int8Linear
 from tests.tiny import write_tiny_gguf
 
 
@@ -59,3 +61,21 @@ def test_eight_bits_draft_much_the_same(path: Path) -> None:
     exact = floats.states(model.load(path, dtype="float32"), ids, hidden)[0][0]
     rounded = MTPRows(floats, decoder, head, capacity=64).advance(0, hidden[0, :-1], ids[0, 1:].tolist(), 0)
     assert (rounded - exact).norm() / exact.norm() < 0.05
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_on_a_gpu_they_have_four_bits_and_their_head_eight(path: Path, device: str) -> None:
+    decoder = model.load(path, device=device, dtype="bfloat16")
+    modules = mtps.fresh(decoder, mtps.MTPConfig(1, 64, 50), list(range(40, 90)), seed=3).requires_grad_(False)
+    plain = modules.depths[0].get_submodule("projection")
+    assert isinstance(plain, Linear)
+    few = in_few_bits(plain)
+    assert isinstance(few, Int4Linear)
+    x = torch.randn(5, plain.weight.shape[1], device=device)
+    assert (few(x) - plain(x)).norm() / plain(x).norm() < 0.1
+    head = modules.head_rows(decoder)
+    rows = MTPRows(modules, decoder, [head], capacity=64)
+    assert isinstance(rows.head, Int8Linear)
+    state = torch.randn(9, head.shape[1], device=device)
+    assert (rows.head(state) - state @ head.float().T).norm() / (state @ head.float().T).norm() < 0.02
