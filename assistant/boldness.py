@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from model.engine import Moving, moving
+from model.engine import FirstOf, Heeded, Moving, moving
+from model.engine.contracts import Drafter
 
 WIDEST = 15
 """Tokens drafted at a time where text repeats itself: with the one before them a pass that is recorded on a GPU."""
@@ -27,6 +29,9 @@ class Boldness(NamedTuple):
     """Tokens that the modules draft more than a block has drafts."""
     narrowest: int
     """Tokens that the window begins with and falls back to."""
+    first: Callable[..., Drafter]
+    """Of several drafters the first that proposes. On a GPU modules are computed with a pass that knows they may be
+    asked; on a processor they cost time, and are asked where nobody before them proposes."""
 
     def window(self, block: int) -> Moving:
         """For blocks of so many tokens."""
@@ -34,4 +39,4 @@ class Boldness(NamedTuple):
         return moving(narrowest, max(narrowest, WIDEST))
 
 
-BOLDNESS = {"cpu": Boldness(0, 6), "cuda": Boldness(1, 7)}
+BOLDNESS = {"cpu": Boldness(0, 6, FirstOf), "cuda": Boldness(1, 7, Heeded)}

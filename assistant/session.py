@@ -25,7 +25,6 @@ from model.engine import (
     ASKED,
     Accept,
     Drafter,
-    FirstOf,
     Fixed,
     Forced,
     Greedy,
@@ -139,10 +138,11 @@ def _drafters(
         return [NoDraft() for _ in states]
     if settings.draft == "lookup":
         return [LookupDraft() for _ in states]
-    longest = settings.block - 1 + BOLDNESS[decoder.device.type].beyond
+    bold = BOLDNESS[decoder.device.type]
+    longest = settings.block - 1 + bold.beyond
     return [
         Onward(
-            FirstOf(LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN), trained, LookupDraft()),
+            bold.first(LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN), trained, LookupDraft()),
             LookupDraft(shortest=LIKELY, longest=2 * CERTAIN),
         )
         for trained in companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest)

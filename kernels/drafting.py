@@ -12,7 +12,7 @@ agrees with the first `a` of the tokens behind the first: best[i, 0] == token i 
 plan: int32 [3 + F], what depends on `a` alone: the row of depth 1 whose draft counts, a + 1; that of depth 2, a + 2; 0;
 and the places of F further drafts, from start + a + 1 on.
 scores: of one row, fp32 [1, V']: the highest has the place in `ids`, int32 [V'], of what is drafted.
-drafts: int32 [R - 1], what was drafted.
+drafts: int32 [N - 1], what was drafted: the block that comes next has N tokens, at most as many as this one.
 """
 
 from __future__ import annotations
@@ -83,13 +83,14 @@ def settle(
 ) -> None:  # fmt: skip
     """The block becomes the one that comes next: the token behind what the decoder agreed with, and all drafts.
 
-    scores: of the last draft. said, following: int32 [R, n] and [2 + R + 2], copies of `best` and of that block in
-    memory that the host reads.
+    It is written where the block begins, whatever was there behind it. scores: of the last draft. said, following:
+    int32 [R, n] and [2 + N + 2], copies of `best` and of that block in memory that the host reads.
     """
     _expect_block(best, block)
-    expect_shape("drafts", drafts, len(best) - 1)
     expect_shape("said", solid("said", said), *best.shape)
-    expect_shape("following", solid("following", following), len(block))
+    expect_shape("following", solid("following", following), 5 + len(drafts))
+    if len(drafts) >= len(best):
+        raise ValueError(f"{len(drafts)} drafts behind {len(best)} tokens; expected fewer")
     run("drafting", best).settle(best, block, plan, _of_one(scores, ids), ids, drafts, capacity, said, following)
 
 

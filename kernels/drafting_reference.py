@@ -47,8 +47,8 @@ def settle(
     start = int(block[0]) + agreed + 1
     drafts[-1] = ids[int(scores.logits.argmax())]
     back = [min(max(start - i, 0), capacity) for i in (1, 2)]
-    new = torch.tensor([start, len(best), int(best[agreed, 0]), *drafts.tolist(), *back], dtype=torch.int32)
-    for to, numbers in ((block, new), (following, new), (said, best)):
+    new = torch.tensor([start, 1 + len(drafts), int(best[agreed, 0]), *drafts.tolist(), *back], dtype=torch.int32)
+    for to, numbers in ((block[: len(new)], new), (following, new), (said, best)):
         to.copy_(numbers)
 
 

@@ -167,8 +167,8 @@ def _on(
 @triton.jit
 def _settle(
     best_ptr, block_ptr, plan_ptr, logits_ptr, tops_ptr, ids_ptr, drafts_ptr, said_ptr, following_ptr, P, V, last,
-    ROWS: tl.constexpr, WIDE: tl.constexpr, SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr, WITHIN: tl.constexpr,
-    LANES: tl.constexpr, BEST: tl.constexpr,
+    ROWS: tl.constexpr, NEXT: tl.constexpr, WIDE: tl.constexpr, SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr,
+    WITHIN: tl.constexpr, LANES: tl.constexpr, BEST: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
@@ -178,16 +178,16 @@ def _settle(
     behind = tl.load(plan_ptr)
     start = tl.load(block_ptr) + behind
     pending = tl.load(best_ptr + (behind - 1) * WIDE)
-    found = tl.load(drafts_ptr + i - 3, mask=(i >= 3) & (i < ROWS + 1), other=0)
+    found = tl.load(drafts_ptr + i - 3, mask=(i >= 3) & (i < NEXT + 1), other=0)
     b = tl.arange(0, BEST)
     ids = tl.load(best_ptr + b, mask=b < ROWS * WIDE, other=0)
-    found = tl.where(i == ROWS + 1, _drafted(logits_ptr, tops_ptr, ids_ptr, P, V, SEGMENTS, SEGMENT, WITHIN), found)
-    found = tl.where(i == 0, start, tl.where(i == 1, ROWS, tl.where(i == 2, pending, found)))
-    back = tl.minimum(tl.maximum(start - (i - ROWS - 1), 0), last)
-    found = tl.where(i > ROWS + 1, back, found)
+    found = tl.where(i == NEXT + 1, _drafted(logits_ptr, tops_ptr, ids_ptr, P, V, SEGMENTS, SEGMENT, WITHIN), found)
+    found = tl.where(i == 0, start, tl.where(i == 1, NEXT, tl.where(i == 2, pending, found)))
+    back = tl.minimum(tl.maximum(start - (i - NEXT - 1), 0), last)
+    found = tl.where(i > NEXT + 1, back, found)
     tl.debug_barrier()  # all have read the block
-    tl.store(block_ptr + i, found, mask=i < ROWS + 4)
-    tl.store(following_ptr + i, found, mask=i < ROWS + 4)
+    tl.store(block_ptr + i, found, mask=i < NEXT + 4)
+    tl.store(following_ptr + i, found, mask=i < NEXT + 4)
     tl.store(said_ptr + b, ids, mask=b < ROWS * WIDE)
 
 
@@ -239,8 +239,8 @@ def settle(
     parts, numbers, segments = _of_scores(scores)
     _settle[(1,)](
         best, block, plan, *parts, ids, drafts, said, following, *numbers, capacity,
-        ROWS=rows, WIDE=wide, **segments,
-        LANES=triton.next_power_of_2(rows + 4), BEST=triton.next_power_of_2(rows * wide), **options(WARPS),
+        ROWS=rows, NEXT=len(drafts) + 1, WIDE=wide, **segments,
+        LANES=triton.next_power_of_2(len(drafts) + 5), BEST=triton.next_power_of_2(rows * wide), **options(WARPS),
     )  # fmt: skip
 
 

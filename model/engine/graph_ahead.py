@@ -56,26 +56,31 @@ class Flight:
 
 
 class BlocksAhead(ABC):
-    """Blocks of one scorer, of `width` tokens, filled up with zeros."""
+    """Blocks of one scorer, of as many tokens as the first of `widths`, filled up with zeros.
+
+    A block of more tokens has one of the other widths, which increase; what follows from it has the first again.
+    """
 
     behind = 0
     """Positions before the block that stand behind its tokens, the nearest first."""
 
-    def __init__(self, width: int, device: torch.device, pool: Any) -> None:
+    def __init__(self, widths: Sequence[int], device: torch.device, pool: Any) -> None:
         self.hits = 0
         """Blocks that were under way when the host asked for them."""
-        self._width = width
+        self._widths = widths
         self._on_gpu = device.type == "cuda"
-        self._given = torch.zeros(2 + width + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
+        self._given = torch.zeros(2 + widths[-1] + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
         self._place = torch.zeros_like(self._given, device=device)
-        self._recorded = [Recorded(partial(self._block, turn), device, pool) for turn in range(2)]
+        self._recorded = {
+            width: [Recorded(partial(self._block, turn, width), device, pool) for turn in range(2)] for width in widths
+        }
         self._done = [torch.cuda.Event() if self._on_gpu else None for _ in range(2)]
         self._last: Flight | None = None
         self._ahead: Flight | None = None
 
     @abstractmethod
-    def _block(self, turn: int) -> Results:
-        """Compute the block at `_place`, int32 [2 + R + behind], and leave the next one there.
+    def _block(self, turn: int, width: int) -> Results:
+        """Compute the block of so many tokens at `_place`, int32 [2 + R + behind], and leave the next one there.
 
         It is start, count, tokens, and positions before it."""
 
@@ -87,9 +92,10 @@ class BlocksAhead(ABC):
 
     def warm(self, start: int = 0) -> None:
         """Record both. Recording runs a block twice, and a block is not the same twice: before the first pass."""
-        for turn in range(2):
-            self._give(start, [0])
-            self._launch(turn, start, [0]).wait()
+        for width in self._widths:
+            for turn in range(2):
+                self._give(start, [0], width)
+                self._launch(turn, width, start, [0]).wait()
 
     def run(self, held: Sequence[int], ids: Sequence[int], go_on: bool) -> Flight:
         """The block `ids` behind `held`. go_on: start the block that follows from it as well."""
@@ -98,11 +104,12 @@ class BlocksAhead(ABC):
             self._drop()
             self._follow(held, ids)
             turn = 1 - self._last.turn if self._last else 0
-            self._give(len(held), ids)
-            flight = self._launch(turn, len(held), ids)
+            width = self._width(len(ids))
+            self._give(len(held), ids, width)
+            flight = self._launch(turn, width, len(held), ids)
         self._last, self._ahead = flight, None
         if go_on:
-            self._ahead = self._launch(1 - flight.turn, -1, ())
+            self._ahead = self._launch(1 - flight.turn, self._widths[0], -1, ())
         return flight
 
     def is_under_way(self, start: int, ids: Sequence[int]) -> bool:
@@ -146,14 +153,19 @@ class BlocksAhead(ABC):
             self._ahead.wait()
         self._ahead = None
 
-    def _give(self, start: int, ids: Sequence[int]) -> None:
-        filled = [start, len(ids), *ids, *[0] * (self._width - len(ids))]
+    def _width(self, count: int) -> int:
+        """Of a block that has room for so many tokens."""
+        return next(width for width in self._widths if width >= count)
+
+    def _give(self, start: int, ids: Sequence[int], width: int) -> None:
+        filled = [start, len(ids), *ids, *[0] * (width - len(ids))]
         filled += [max(start - 1 - i, 0) for i in range(self.behind)]
+        filled += [0] * (len(self._given) - len(filled))
         self._given.copy_(torch.tensor(filled, dtype=torch.int32))
         self._place.copy_(self._given, non_blocking=True)
 
-    def _launch(self, turn: int, start: int, ids: Sequence[int]) -> Flight:
-        results = self._recorded[turn]()
+    def _launch(self, turn: int, width: int, start: int, ids: Sequence[int]) -> Flight:
+        results = self._recorded[width][turn]()
         done = self._done[turn]
         if done:
             done.record()
@@ -175,10 +187,10 @@ class SingleTokens(BlocksAhead):
         device: torch.device,
         pool: Any,
     ) -> None:
-        super().__init__(1, device, pool)
+        super().__init__((1,), device, pool)
         self._compute = compute
         self._said = [torch.zeros(best + 3, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
 
-    def _block(self, turn: int) -> Results:
+    def _block(self, turn: int, width: int) -> Results:
         said = self._said[turn]
         return Results(*self._compute(self._place, said), said[None, :-3], said[-3:])

@@ -9,6 +9,7 @@ Letters: R rows of a block, K width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -27,8 +28,12 @@ PIECE = 2048
 """Positions of a long prompt that the modules follow at a time."""
 
 
+WIDE = (8, 16)
+"""Tokens of blocks that draft as well, where more is proposed than the modules draft."""
+
+
 class DraftedBlocks(BlocksAhead):
-    """The blocks of one scorer that draft, of `tokens` tokens, LEAST or more.
+    """The blocks of one scorer that draft, of `tokens` tokens, LEAST or more; or of more, from others' proposals.
 
     compute: block int32 [2 + R] on the device -> hidden, logits and best ids of its tokens, rows written.
     Behind a block's tokens stand the positions where the modules begin.
@@ -47,14 +52,15 @@ class DraftedBlocks(BlocksAhead):
         pool: Any,
         tokens: int = LEAST,
     ) -> None:
-        super().__init__(tokens, streams.device, pool)
+        super().__init__((tokens, *(width for width in WIDE if width > tokens)), streams.device, pool)
         self.tokens = tokens
         self._drafts = drafts
         self._rows = rows
         self._compute = compute
         # What the host reads.
-        self._best = [torch.zeros(tokens, best, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
-        self._next = [torch.zeros_like(self._given, pin_memory=self._on_gpu) for _ in range(2)]
+        read = partial(torch.zeros, dtype=torch.int32, pin_memory=self._on_gpu)
+        self._best = {width: [read(width, best) for _ in range(2)] for width in self._widths}
+        self._next = [read(2 + tokens + self.behind) for _ in range(2)]
         self._streams = streams
         # Tokens by position that the modules' rows were computed from.
         self._followed: list[int] = []
@@ -63,11 +69,11 @@ class DraftedBlocks(BlocksAhead):
     def time(self, count: int = 50) -> float:
         """Microseconds of a block on the GPU, the mean of `count` started one after the other."""
         self.leave()
-        self._give(512 % self._streams.shape[0], [0])
+        self._give(512 % self._streams.shape[0], [0], self.tokens)
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         for turn in range(count):
-            self._recorded[turn % 2]()
+            self._recorded[self.tokens][turn % 2]()
         end.record()
         end.synchronize()
         self._followed = []
@@ -75,7 +81,7 @@ class DraftedBlocks(BlocksAhead):
 
     def takes(self, start: int, count: int) -> bool:
         """Can a block of `count` tokens be drafted from here? It is computed whole, and has rows for all of it."""
-        return start >= BACK and count <= self.tokens and start + self.tokens < len(self._streams)
+        return start >= BACK and count <= self._widths[-1] and start + self._width(count) < len(self._streams)
 
     def has_followed(self, held: Sequence[int]) -> bool:
         """Are the modules' rows there for all of `held` that a block does not compute anew?"""
@@ -106,12 +112,11 @@ class DraftedBlocks(BlocksAhead):
                     states[rows] = after
         self._followed = known[: end + 1]
 
-    def _block(self, turn: int) -> Results:
-        count = 2 + self.tokens
-        hidden, logits, best = self._compute(self._place[:count])
-        said, following = self._best[turn], self._next[turn]
-        self._drafts.next_block(best, self._place, self._streams, said, following)
-        return Results(hidden, logits, said, following[:count])
+    def _block(self, turn: int, width: int) -> Results:
+        hidden, logits, best = self._compute(self._place[: 2 + width])
+        said, following = self._best[width][turn], self._next[turn]
+        self._drafts.next_block(best, self._place[: 2 + width + DEPTH], self._streams, said, following)
+        return Results(hidden, logits, said, following[: 2 + self.tokens])
 
 
 class Drafting(Protocol):

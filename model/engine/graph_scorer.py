@@ -193,7 +193,9 @@ class GraphScorer:
         elif self._drafted and self._drafts(wanted, first, ids):
             self._leave_others(self._drafted)
             # A block that follows may begin behind this one, and its drafts behind that.
-            go_on = wanted and isinstance(order, Greedy) and first + 3 * self._drafted.tokens <= self.capacity
+            tokens = self._drafted.tokens
+            end = first + max(len(ids), tokens)
+            go_on = wanted and isinstance(order, Greedy) and end + 2 * tokens <= self.capacity
             rows = self._run_ahead(self._drafted, ids, go_on)
         elif self._single and len(ids) == 1 and isinstance(order, Greedy):
             self._leave_others(self._single)

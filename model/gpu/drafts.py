@@ -78,9 +78,10 @@ class DraftPass:
     def next_block(self, best: Tensor, block: Tensor, streams: Tensor, said: Tensor, following: Tensor) -> None:
         """best int32 [R, n], block int32 [2 + R + DEPTH], streams fp32 [S + 1, K]: `block` becomes the next one.
 
-        See `kernels.drafting`. said, following: what the host reads of the ids and of that block.
+        See `kernels.drafting`. said, following: what the host reads of the ids and of that block, int32
+        [2 + N + DEPTH], which has N tokens.
         """
-        drafts, count = self._drafts[: len(best) - 1], 2 + len(best)
+        drafts, count = self._drafts[: len(following) - DEPTH - 3], 2 + len(best)
         joined, plan = kernels.join_first(best, block, streams, self._depths[0].joining, len(drafts) - DEPTH)
         first = self._state(0, joined, block[count : count + 1])
         scores = self._scores(0, first, plan[:1])

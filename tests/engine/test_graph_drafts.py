@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 import torch
@@ -145,6 +146,42 @@ def test_drafts_what_the_modules_draft_one_by_one(decoder: model.Decoder, each: 
 
     written(scorer, Both(), each, window=Fixed(longest))
     assert len(seen) > 7 and seen.count(longest) >= len(seen) - longest + 1  # the last tokens have no room for all
+
+
+@pytest.mark.parametrize("each", [0, 5])
+@pytest.mark.parametrize("longest", [2, 3, 7])
+def test_a_wide_block_drafts_what_follows_it_as_well(decoder: model.Decoder, each: int, longest: int) -> None:
+    """Others' proposals of any length, right and wrong ones: behind all of them stands what the modules draft."""
+    scorer, plain = GraphScorer(decoder, CAPACITY), CachedScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder), longest)
+    assert drafter is not None
+    expected = written(plain, NoDraft(), each, window=Fixed(0), count=80)
+    slow = MTPDraft(rows_for(decoder), plain, CAPACITY, longest)
+    random = Random(longest)
+    widths: list[int] = []
+    seen: list[int] = []
+
+    class Others:
+        def propose(self, ids: Sequence[int], width: int) -> Draft:
+            draft = drafter.propose(ids, width)
+            if widths:
+                plain.truncate(0)
+                plain.extend(ids[:-1], Greedy())
+                wanted = slow.propose(ids, width).ids
+                assert draft.ids in ((), wanted)  # nothing behind a token that was replaced
+                seen.append(bool(draft.ids))
+            count = random.choice([0, 0, longest + 1, 7, 9, 15])
+            known = expected[len(ids) - len(PROMPT) :][: min(count, width)]
+            spoilt = random.randrange(2 * count + 1)
+            block = tuple(7 if i == spoilt else token for i, token in enumerate(known)) or draft.ids
+            widths.append(1 + len(block))
+            return Draft(block, "others")
+
+    assert written(scorer, Others(), each, window=Fixed(15), count=80) == expected
+    assert {width > 8 for width in widths} == {True, False}
+    # All but the first, behind a prompt; near the end no block has room for all. The device knows of no refused token:
+    # behind a block with one it is wrong.
+    assert len(seen) > 6 and sum(seen) >= (1 if each else len(seen) - 3)
 
 
 def test_a_block_taken_on_trust_is_not_lost(decoder: model.Decoder) -> None:

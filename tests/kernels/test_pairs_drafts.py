@@ -105,8 +105,8 @@ def test_the_host_reads_what_the_device_writes(device: str) -> None:
 
 @pytest.mark.parametrize("columns", [63, 1000])
 @pytest.mark.parametrize("kind", ["plain", "eight bits", "chained"])
-@pytest.mark.parametrize("rows", [3, 5])
-def test_what_comes_of_a_block(rows: int, kind: str, columns: int, device: str) -> None:
+@pytest.mark.parametrize(("rows", "tokens_next"), [(3, 3), (5, 5), (8, 4), (16, 3)])
+def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: int, device: str) -> None:
     """All that lies between the layers of modules, from one block to the next, with layers that are made up."""
     generator = torch.Generator().manual_seed(rows)
 
@@ -120,30 +120,32 @@ def test_what_comes_of_a_block(rows: int, kind: str, columns: int, device: str) 
     capacity = 40
     streams, states = random(2, capacity + 1, columns, device=device)
     made = random(3, rows + 2, columns, seed=3, device=device)
-    for count in range(1, rows + 1):
+    for count in {1, 2, rows - 1, rows}:
         for start in (2, 17, capacity - rows):
             # Of four ids, so that the decoder agrees with none, some or all.
             best, tokens = some(4, rows, 8), some(4, rows)
             place = [start, count, *tokens.tolist(), start - 1, start - 2]
-            logits = [random(1, 300, seed=i, device=device).round(decimals=1) for i in range(rows)]  # equals, too
+            logits = [
+                random(1, 300, seed=i, device=device).round(decimals=1) for i in range(tokens_next)
+            ]  # equals, too
             scores = [Scores(each, tops(each, 32), 32) for each in logits]
 
             def call(
                 best: Tensor = best, place: list[int] = place, scores: list[Scores] = scores
             ) -> tuple[Tensor, ...]:
                 block = torch.tensor(place, dtype=torch.int32, device=device)
-                kept, drafts = states.clone(), torch.zeros(rows - 1, dtype=torch.int32, device=device)
-                joined, plan = kernels.join_first(best, block, streams, of, rows - 3)
+                kept, drafts = states.clone(), torch.zeros(tokens_next - 1, dtype=torch.int32, device=device)
+                joined, plan = kernels.join_first(best, block, streams, of, tokens_next - 3)
                 parts = [joined]
                 parts += [kernels.join_second(best, block, plan, scores[0], ids, made[0, 1:], kept, drafts, of)]
-                for number in range(1, rows - 2):
+                for number in range(1, tokens_next - 2):
                     at = plan[1:2] if number == 1 else plan[2:3]
                     parts += [kernels.join_on(made[number], at, scores[number], ids, drafts, number, of)]
-                said, following = torch.empty_like(best), torch.empty_like(block)
-                kernels.settle(best, block, plan, scores[-1], ids, drafts, capacity, said, following)
+                said, after = torch.empty_like(best), torch.empty_like(block[: 4 + tokens_next])
+                kernels.settle(best, block, plan, scores[-1], ids, drafts, capacity, said, after)
                 # What lies behind the token that was drafted is computed in vain.
                 seen = int(plan[1]) + 1
-                numbers = [plan, block, said, following, drafts[:-1]]
+                numbers = [plan, block, said, after, drafts[:-1]]
                 return torch.cat([joined, parts[1][:seen], *parts[2:]]), kept, *numbers
 
             ours, twin = both(call)
