@@ -10,6 +10,7 @@ import json
 import random
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,17 +58,18 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
         raise ViableError("no CUDA device is usable here; `viable bench decode_cpu` measures a processor")
     torch.cuda.reset_peak_memory_stats()
     if shape_only:
-        decoder, prompt, long, validator = random_decoder(dtype), _random_prompt(PROMPT), _random_prompt(LONG), None
+        decoder, prompts, long, validator = random_decoder(dtype), [_random_prompt(PROMPT)], _random_prompt(LONG), None
         torch.cuda.empty_cache()  # of what the weights were made from
         torch.cuda.reset_peak_memory_stats()
         scorer = GraphScorer(decoder, CAPACITY)
         trained = scorer.drafter(random_modules(decoder))
     else:
-        decoder, prompt, long, validator = _real(model, dtype)
+        decoder, prompts, long, validator = _real(model, dtype, rounds)
         scorer = GraphScorer(decoder, CAPACITY)
         trained = _trained(model, decoder, scorer)
     scorer.warm()
     read = read_by_a_pass(scorer) / BANDWIDTH
+    prompt = prompts[0]
     figures: Figures = {}
     for rows in (1, 3):
         figures[f"passes_per_second_{rows}_rows"] = rate = passes(scorer, prompt.ids, rows, rounds)
@@ -78,7 +80,7 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
     if trained:
         figures |= drafted(scorer, prompt.ids, trained, rounds)
     if validator is not None:
-        figures |= validated(scorer, prompt, validator, acceptance, trained, rounds)
+        figures |= validated(scorer, prompts, validator, acceptance, trained)
     figures["gb_allocated"] = torch.cuda.max_memory_allocated() / 1e9
     figures["gb_reserved"] = torch.cuda.max_memory_reserved() / 1e9
     for what, value in figures.items():
@@ -186,29 +188,36 @@ def drafted(scorer: GraphScorer, prompt: Sequence[int], trained: Any, rounds: in
 
 
 def validated(
-    scorer: GraphScorer, prompt: Prompt, validator: Any, acceptance: tuple[float, float], trained: Any, rounds: int
+    scorer: GraphScorer, prompts: Sequence[Prompt], validator: Any, acceptance: tuple[float, float], trained: Any
 ) -> Figures:
-    """Tokens per second through the whole loop, blocks of one and of three, and how long the validator took of it."""
-    answer, *_ = _text(scorer, prompt, validator, None)
-    figures: Figures = {}
-    for name in ("1_token", "3_token_fixed", *(["3_token"] if trained else [])):
-        runs = []
-        for number in range(rounds):
+    """Tokens per second through the whole loop, blocks of one and of three, and how long the validator took of it.
+
+    Medians over the prompts: how much of a draft is right depends on the text.
+    """
+    runs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    _text(scorer, prompts[0], validator, None)
+    for number, prompt in enumerate(prompts):
+        answer: list[int] = []
+        for name in ("1_token", "3_token_fixed", *(["3_token"] if trained else [])):
             fixed = FixedAcceptance([*prompt.ids, *answer], acceptance, number)
             drafter = {"1_token": None, "3_token_fixed": fixed, "3_token": trained}[name]
             ids, seconds, judging, kept = _text(scorer, prompt, validator, drafter)
+            answer = answer or ids
             if ids != answer:
                 raise ViableError("blocks gave another text than single tokens")
-            runs.append((1 / seconds, 1e6 * judging, kept))
-        rate, judged, kept = (statistics.median(column) for column in zip(*runs, strict=True))
+            runs[name].append((1 / seconds, 1e6 * judging, kept))
+    figures: Figures = {}
+    for name, found in runs.items():
+        rate, judged, kept = (statistics.median(column) for column in zip(*found, strict=True))
         figures[f"validated_tokens_per_second_{name}_blocks"] = rate
         figures[f"validator_us_per_token_{name}_blocks"] = judged
         figures[f"tokens_per_pass_{name}_blocks"] = kept
-        if name == "3_token":
-            block = 1e6 * kept / rate
-            exposed = max(block - scorer.block_time(), 0.0)
-            figures["host_us_per_block_exposed"] = exposed
-            figures["validator_us_per_block_hidden"] = max(judged * kept - exposed, 0.0)
+    if trained:
+        block = statistics.median(1e6 * kept / rate for rate, _, kept in runs["3_token"])
+        judging = statistics.median(judged * kept for _, judged, kept in runs["3_token"])
+        exposed = max(block - scorer.block_time(), 0.0)
+        figures["host_us_per_block_exposed"] = exposed
+        figures["validator_us_per_block_hidden"] = max(judging - exposed, 0.0)
     return figures
 
 
@@ -364,8 +373,8 @@ def _random_prompt(count: int) -> Prompt:
     return Prompt([random.Random(count).randrange(100_000) for _ in range(count)], "")
 
 
-def _real(name: str, dtype: str) -> tuple[Decoder, Prompt, Prompt, Any]:
-    """The model, two prompts out of the standard library, and its validator."""
+def _real(name: str, dtype: str, count: int) -> tuple[Decoder, list[Prompt], Prompt, Any]:
+    """The model, `count` prompts out of as many files of the standard library and a long one, and its validator."""
     import model
     from assistant import store
     from assistant.bench.corpus import standard_library
@@ -373,15 +382,16 @@ def _real(name: str, dtype: str) -> tuple[Decoder, Prompt, Prompt, Any]:
 
     path = store.resolve(name).path
     tokenizer = model.load_tokenizer(path)
-    text = "\n".join(file.text for file in standard_library(8))
-    ids = tokenizer.encode(text)
 
-    def prompt(count: int) -> Prompt:
-        shown = b"".join(tokenizer.pieces[token] or b"" for token in ids[:count])
-        return Prompt(ids[:count], shown.decode("utf-8", "ignore"))
+    def prompt(text: str, tokens: int) -> Prompt:
+        ids = tokenizer.encode(text)[:tokens]
+        return Prompt(ids, b"".join(tokenizer.pieces[token] or b"" for token in ids).decode("utf-8", "ignore"))
 
+    # Long enough: a token of such code has about four characters, seldom six.
+    texts = [file.text for file in standard_library(4 * count) if len(file.text) > 6 * PROMPT][:count]
     validator = TokenValidator(PythonValidator(), tokenizer.pieces)
-    return model.load(path, device="cuda", dtype=dtype), prompt(PROMPT), prompt(LONG), validator
+    prompts = [prompt(text, PROMPT) for text in texts]
+    return model.load(path, device="cuda", dtype=dtype), prompts, prompt("\n".join(texts), LONG), validator
 
 
 def _median(once: Callable[[], float], rounds: int) -> float:

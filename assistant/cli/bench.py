@@ -17,7 +17,7 @@ from assistant.cli.lazy import LazyGroup
         "gpu_profile": "A pass on a GPU, op by op, beside the memory's bandwidth.",
         "decode_cpu": "Decoding on a processor, beside llama.cpp where that is installed.",
         "cpu_ops": "The products of a pass on a processor, by every backend, beside the memory's bandwidth.",
-        "written_cpu": "Validated text on a processor, drafts and all, beside llama.cpp on the same tokens.",
+        "written": "Validated text as it is served, drafts and all; on a processor beside llama.cpp.",
     },
 )
 def command() -> None:

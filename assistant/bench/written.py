@@ -1,8 +1,8 @@
-"""`viable bench written_cpu`: validated tokens per second on a processor, beside llama.cpp on the same texts.
+"""`viable bench written`: validated tokens per second as they are served, on a processor beside llama.cpp.
 
 Ours fills gaps and goes on with the beginnings of held-out files as a user would have it: validator, drafts, adapter,
-T = 0. llama.cpp reads the same prompts and takes the same tokens one by one, choosing the best of its own at each, as
-plain greedy decoding does. Prompts are not timed. Each engine runs in a process of its own, in turns.
+T = 0. On a processor llama.cpp reads the same prompts and takes the same tokens one by one, choosing the best of its
+own at each, as plain greedy decoding does. Prompts are not timed. Each engine runs in a process of its own, in turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import click
 from assistant import store
 from assistant.bench.processes import measured_by
 from assistant.errors import UsageProblem
-from assistant.settings import DEFAULT_MODEL
+from assistant.settings import DEFAULT_MODEL, Settings
 
 CONTEXT = 2048
 """Tokens of a prompt and its answer at most."""
@@ -53,6 +53,8 @@ class Figures(TypedDict):
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("--llama/--no-llama", default=None, help="Measure llama.cpp too. [where llama_cpp is installed]")
 @click.option("--plain/--no-plain", default=True, help="Measure ours token by token too. [yes]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where ours runs. [cpu]")
+@click.option("--dtype", default="auto", help="What the weights are kept in. [auto]")
 @click.option("--threads", type=int, help="Threads of both. [as many as torch takes]")
 @click.option("--files", default=4, help="Held-out files: two gaps and one beginning of each. [4]")
 @click.option("--tokens", default=96, help="Tokens per text at most. [96]")
@@ -69,6 +71,8 @@ def command(
     model: str,
     llama: bool | None,
     plain: bool,
+    device: str,
+    dtype: str,
     threads: int | None,
     files: int,
     tokens: int,
@@ -83,9 +87,10 @@ def command(
 
         threads = torch.get_num_threads()
     if child is not None and texts is not None:
+        settings = Settings(model=model, device=device, dtype=dtype, offline=True, context=CONTEXT, max_tokens=tokens)
         measures: dict[str, Callable[[], Figures]] = {
-            "blocks": lambda: measure_ours(model, threads, tokens, texts, 3),
-            "plain": lambda: measure_ours(model, threads, tokens, texts, 1),
+            "blocks": lambda: measure_ours(settings, threads, texts),
+            "plain": lambda: measure_ours(settings.replaced(block=1), threads, texts),
             "llama": lambda: measure_llama(store.resolve(model).path, threads, texts),
         }
         click.echo(json.dumps(measures[child]()))
@@ -93,18 +98,22 @@ def command(
     installed = importlib.util.find_spec("llama_cpp") is not None
     if llama and not installed:
         raise UsageProblem("llama_cpp is not installed: pip install llama-cpp-python")
-    with_llama = llama or (llama is None and installed)
+    if llama and device != "cpu":
+        raise UsageProblem("llama.cpp is measured on a processor only: leave --llama or --device out")
+    with_llama = llama or (llama is None and installed and device == "cpu")
     engines = ["blocks", *(["plain"] if plain else []), *(["llama"] if with_llama else [])]
     found: dict[str, list[Figures]] = {engine: [] for engine in engines}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "texts.json")
         path.write_text(json.dumps(cut_texts(site, files)), encoding="utf-8")
-        asked = [model, "--threads", str(threads), "--tokens", str(tokens), "--texts", str(path)]
+        asked = [model, "--device", device, "--dtype", dtype]
+        asked += ["--threads", str(threads), "--tokens", str(tokens), "--texts", str(path)]
         for _ in range(rounds):
             for engine in engines:
-                found[engine].append(measured_by("assistant.bench.written_cpu", [*asked, "--child", engine]))
+                found[engine].append(measured_by("assistant.bench.written", [*asked, "--child", engine]))
     rates = {engine: statistics.median(run["tokens_per_second"] for run in runs) for engine, runs in found.items()}
-    record: dict[str, Any] = {"bench": "written_cpu", "model": model, "threads": threads, "files": files}
+    record: dict[str, Any] = {"bench": "written", "model": model, "device": device, "dtype": dtype}
+    record |= {"threads": threads, "files": files}
     click.echo(f"{'':<10}{'tokens':>10}{'tokens/s':>10}{'tok/pass':>10}" + (f"{'x llama':>10}" if with_llama else ""))
     for engine, runs in found.items():
         last = runs[-1]
@@ -113,7 +122,7 @@ def command(
         click.echo(f"{engine:<10}{last['tokens']:>10}{rates[engine]:>10.1f}{last['tokens_per_pass']:>10.2f}{share}")
     if with_llama:
         record["blocks_over_llama"] = round(rates["blocks"] / rates["llama"], 3)
-    record["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    record["machine"] = f"{_machine(device)}, {platform.system()}, Python {platform.python_version()}"
     click.echo(json.dumps(record))
 
 
@@ -131,7 +140,7 @@ def cut_texts(site: Path, count: int) -> list[Text]:
     return found
 
 
-def measure_ours(model: str, threads: int, tokens: int, path: Path, block: int) -> Figures:
+def measure_ours(settings: Settings, threads: int, path: Path) -> Figures:
     """Write all texts; the prompts and tokens of blocks are left in the file for llama.cpp."""
     import torch
 
@@ -139,13 +148,11 @@ def measure_ours(model: str, threads: int, tokens: int, path: Path, block: int) 
     from assistant.completion import Request
     from assistant.document import Gap
     from assistant.session import open_session
-    from assistant.settings import Settings
     from model import load_tokenizer
 
     torch.set_num_threads(threads)
-    settings = Settings(model=model, device="cpu", offline=True, context=CONTEXT, max_tokens=tokens, block=block)
     session = open_session(settings)
-    tokenizer = load_tokenizer(store.resolve(model, offline=True).path)
+    tokenizer = load_tokenizer(store.resolve(settings.model, offline=True).path)
     texts: list[Text] = json.loads(path.read_text(encoding="utf-8"))
     session.complete(Request(Gap("def f(x):\n    return ", "\n"), max_tokens=16))
     session.forget()
@@ -162,8 +169,9 @@ def measure_ours(model: str, threads: int, tokens: int, path: Path, block: int) 
         seconds += time.perf_counter() - begin
         written += len(ids) - count
         text["ids"] = ids
-        text["prompt"] = list(prompts.build(tokenizer, text["left"], text["right"], session.capacity - tokens).ids)
-    if block > 1:
+        room = session.capacity - settings.max_tokens
+        text["prompt"] = list(prompts.build(tokenizer, text["left"], text["right"], room).ids)
+    if settings.block > 1:
         path.write_text(json.dumps(texts), encoding="utf-8")
     return _figures(written, passes, seconds)
 
@@ -187,6 +195,12 @@ def measure_llama(path: Path, threads: int, texts: Path) -> Figures:
         written += len(text["ids"])
     engine.close()
     return _figures(written, written, seconds)
+
+
+def _machine(device: str) -> str:
+    import torch
+
+    return platform.machine() if device == "cpu" else torch.cuda.get_device_name()
 
 
 def _figures(tokens: int, passes: int, seconds: float) -> Figures:
