@@ -46,7 +46,7 @@ from model.engine import (
 from model.engine.choose import gains_together, scorers_for
 from model.engine.mtp_draft import States
 from model.lora import Switch
-from validators import AcceptAll, PythonValidator, TokenState, TokenValidator
+from validators import AcceptAll, PythonValidator, TokenValidator
 from validators.contracts import Unit, Validator
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,6 @@ def open_sessions(settings: Settings, count: int = 0) -> list[Session]:
             validator,
             drafter,
             adapter,
-            validator.forced,
         )
         for (scorer, adapter), drafter in zip(scorers, drafters, strict=True)
     ]
@@ -159,11 +158,6 @@ def _device(wanted: str) -> str:
     return chosen
 
 
-def _no_text(state: Any) -> str:
-    """Nowhere is a text forced."""
-    return ""
-
-
 class Session:
     """Fills gaps, one at a time. What two requests have in common at their start is computed once."""
 
@@ -177,7 +171,6 @@ class Session:
         validator: Validator[Any],
         drafter: Drafter,
         adapter: Switch,
-        forced_text: Callable[[Any], str] = _no_text,
     ) -> None:
         self.settings = settings
         self.name = name
@@ -190,7 +183,8 @@ class Session:
         self._ends_anywhere = EndsAnywhere(validator, tokenizer.pieces)
         self._drafter = drafter
         self._adapter = adapter
-        self._forced_text = forced_text
+        # Written token by token, a text is what drafts and what is forced are held to.
+        self._forced = nothing_forced if settings.draft == "none" else self._tokens.forced
         self._lock = threading.Lock()
 
     def undrafted(self) -> Session:
@@ -327,10 +321,6 @@ class Session:
             prompt_tokens=len(prompt.ids),
             **self._cost(tally, clock),
         )
-
-    def _forced(self, state: TokenState[Any]) -> tuple[int, ...]:
-        """The ids that must follow. Where several characters may, so may several ids; that is quicker to tell."""
-        return self._tokens.forced(state) if not state.pending and self._forced_text(state.text) else ()
 
     def _steps(
         self,

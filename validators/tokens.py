@@ -42,6 +42,15 @@ class MakesMasks(Protocol[S_contra]):
     def masks(self, pieces: Sequence[bytes | None]) -> TokenMasks[S_contra]: ...
 
 
+@runtime_checkable
+class ForcesText(Protocol[S_contra]):
+    """A text validator that knows what everything begins with that may follow."""
+
+    def forced(self, state: S_contra) -> str:
+        """As long as it may be; '' where there is a choice."""
+        ...
+
+
 class TokenValidator(Generic[S]):
     """Checks blocks of ids against a text validator.
 
@@ -86,15 +95,46 @@ class TokenValidator(Generic[S]):
         Empty where the file may end, and where several ids may come next. That is so even if they are all beginnings
         of one text: which of them a model would take is not known. A model that is held to what may come next has no
         other choice than a forced id, so its pass can be left out.
+
+        A validator that tells forced texts is asked for those, and of the vocabulary what agrees with one is tried: no
+        masks are made. It is empty then wherever there is a choice of characters, too, and inside one.
         """
         ids: list[int] = []
         while len(ids) < most and not self.complete(state):
-            mask = self._mask(state)
-            if mask & (mask - 1) or not mask:
+            only = self._only(state)
+            if only is None:
                 break
-            ids.append(mask.bit_length() - 1)
+            ids.append(only)
             _, state = self.accept_block(state, ids[-1:])
         return tuple(ids)
+
+    def _only(self, state: TokenState[S]) -> int | None:
+        """The id that must come next."""
+        if not isinstance(self._validator, ForcesText):
+            mask = self._mask(state)
+            return mask.bit_length() - 1 if mask and not mask & (mask - 1) else None
+        must = b"" if state.pending else self._validator.forced(state.text).encode()
+        if not must:
+            return None
+        only = None
+        for token in self._by_first_byte[must[0]]:
+            piece = self._pieces[token] or b""
+            if (must.startswith(piece) or piece.startswith(must)) and self._step(state, token):
+                if only is not None:
+                    return None
+                only = token
+        return only
+
+    @cached_property
+    def _by_first_byte(self) -> list[list[int]]:
+        """Ids by what they begin with, the shortest first: of two that agree with a text, they are found soonest."""
+        found: list[list[int]] = [[] for _ in range(256)]
+        for token, piece in enumerate(self._pieces):
+            if piece:
+                found[piece[0]].append(token)
+        for ids in found:
+            ids.sort(key=lambda token: len(self._pieces[token] or b""))
+        return found
 
     def _mask(self, state: TokenState[S]) -> int:
         return self._masks.of(state.text, state.pending)

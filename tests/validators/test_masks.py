@@ -227,3 +227,21 @@ def test_a_forced_id_is_the_only_one() -> None:
     assert tokens.forced(half, 1) == (0,)
     for left in ("x", "x = 1\n"):
         assert tokens.forced(tokens.start(left)) == (), "the file may end"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_forced_ids_are_the_only_ones_in_their_masks(version: Version) -> None:
+    validator, slow, _ = subject(version)
+    quick = TokenValidator(validator, PIECES)
+    lefts = ["from x im", "x if y e", "for x i", "try:\n    pass\nex", "from . i", "x = 1 if a els"]
+    every = [(left, quick.start(left)) for left in lefts] + states(version, 40, 11)
+    for left, state in every:
+        if state.pending:
+            assert quick.forced(state) == (), left
+            continue
+        expected, at = [], state
+        while not slow.complete(at) and len(only := ids(int.from_bytes(slow.mask(at), "little"))) == 1:
+            expected += only
+            _, at = slow.accept_block(at, only)
+        assert list(quick.forced(state)) == expected, left
+    assert "_masks" not in vars(quick), "the vocabulary is not read"
