@@ -62,9 +62,12 @@ class MTPModule(nn.Module):
 
     def forward(self, state: Tensor, embedded: Tensor, span: Span, cache: LayerCache | None) -> Tensor:
         """state and embedded [B, T, K] -> the next state [B, T, K]"""
-        joined = torch.cat([self.state_norm(state), self.embedding_norm(embedded)], -1)
-        x: Tensor = self.block(self.projection(joined), span, cache)
+        x: Tensor = self.block(self.projection(self.joined(state, embedded)), span, cache)
         return x
+
+    def joined(self, state: Tensor, embedded: Tensor) -> Tensor:
+        """state and embedded [..., K] -> what is projected, [..., 2K]"""
+        return torch.cat([self.state_norm(state), self.embedding_norm(embedded)], -1)
 
 
 class MTP(nn.Module):

@@ -62,9 +62,14 @@ class MTPRows:
         device, time = self._decoder.device, len(tokens)
         rotation = self._decoder.rotary(torch.arange(start, start + time, device=device))
         span = Span(start, time, rotation, self._decoder.rows)
-        embedded = self._decoder.embedding(torch.tensor([tokens], device=device))
-        after: Tensor = self.modules[depth](state[None], embedded, span, self.cache.layers[depth])
+        embedded = self.embedded(torch.tensor(tokens, device=device))
+        after: Tensor = self.modules[depth](state[None], embedded[None], span, self.cache.layers[depth])
         return after[0]
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Ids [T] -> the decoder's rows for them, [T, K]."""
+        rows: Tensor = self._decoder.embedding(tokens)
+        return rows
 
     def best(self, depth: int, state: Tensor) -> int:
         """state [K] -> the id with the highest score."""

@@ -18,15 +18,11 @@ from torch import Tensor
 from model.engine.contracts import Draft
 from model.engine.drafters import NOTHING, common_prefix
 from model.engine.graph_ahead import BlocksAhead, Flight, Results
+from model.engine.graph_follow import Following
 from model.gpu.drafts import BACK, DEPTH, DraftPass
-from model.mtp_rows import MTPRows
 
 LEAST = 1 + DEPTH
 """Tokens of a block that drafts: the pending one, and a draft of each module."""
-
-PIECE = 2048
-"""Positions of a long prompt that the modules follow at a time."""
-
 
 WIDE = (8, 16)
 """Tokens of blocks that draft as well, where more is proposed than the modules draft."""
@@ -45,7 +41,7 @@ class DraftedBlocks(BlocksAhead):
     def __init__(
         self,
         drafts: DraftPass,
-        rows: MTPRows,
+        following: Following,
         compute: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
         streams: Tensor,
         best: int,
@@ -55,7 +51,7 @@ class DraftedBlocks(BlocksAhead):
         super().__init__((tokens, *(width for width in WIDE if width > tokens)), streams.device, pool)
         self.tokens = tokens
         self._drafts = drafts
-        self._rows = rows
+        self._following = following
         self._compute = compute
         # What the host reads.
         read = partial(torch.zeros, dtype=torch.int32, pin_memory=self._on_gpu)
@@ -99,18 +95,8 @@ class DraftedBlocks(BlocksAhead):
         """The modules' rows of `held` that a block does not compute anew."""
         if self.has_followed(held):
             return
-        end = len(held)
-        known = [*held, *ids]
-        same = common_prefix(self._followed, known)
-        states = self._drafts.states
-        for depth, below in enumerate((self._streams, states)):
-            for begin in range(max(same - depth - 1, 0), end - depth - 1, PIECE):
-                rows = slice(begin, min(begin + PIECE, end - depth - 1))
-                tokens = known[begin + depth + 1 : rows.stop + depth + 1]
-                after = self._rows.advance(depth, below[rows], tokens, begin)
-                if depth == 0:
-                    states[rows] = after
-        self._followed = known[: end + 1]
+        self._following.follow(held, common_prefix(self._followed, held))
+        self._followed = [*held, *ids[:1]]
 
     def _block(self, turn: int, width: int) -> Results:
         hidden, logits, best = self._compute(self._place[: 2 + width])

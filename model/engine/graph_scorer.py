@@ -20,10 +20,12 @@ from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.graph_ahead import BlocksAhead, SingleTokens
 from model.engine.graph_drafts import LEAST, DraftedBlocks, GraphDraft
+from model.engine.graph_follow import Following
 from model.engine.order import Greedy, Order, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
 from model.gpu.drafts import BACK, DraftPass, unsupported_drafts
+from model.gpu.follow import Follow
 from model.mtp_rows import MTPRows
 
 log = logging.getLogger(__name__)
@@ -112,7 +114,9 @@ class GraphScorer:
         try:
             drafts = DraftPass(rows, self._block, self.capacity)
             tokens = max(longest + 1, LEAST)
-            drafted = DraftedBlocks(drafts, rows, self._compute_rows, self._streams, FIRST_IDS, self._pool, tokens)
+            follow = Follow(rows, self._block.rotation, self._streams, drafts.states)
+            following = Following(follow, PREFILLS, self.capacity, self._prefill.recordable, self._device, self._pool)
+            drafted = DraftedBlocks(drafts, following, self._compute_rows, self._streams, FIRST_IDS, self._pool, tokens)
             drafted.warm(BACK)
         except torch.OutOfMemoryError:
             log.warning("the GPU's memory is too full to draft with the block; drafts are computed module by module")

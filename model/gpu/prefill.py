@@ -5,6 +5,8 @@ Letters: T tokens of the pass, S positions that they may see, H heads, G groups,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,49 +15,44 @@ import kernels
 from kernels.weights import Four
 from model.attention.gqa import GroupedQueryAttention
 from model.attention.mla import LatentAttention
-from model.cache import Cache
+from model.cache import Cache, LayerCache
 from model.decoder import Block, Decoder
 from model.feed_forward import SwiGLU
 from model.feed_forward.moe import ExpertLinear
 from model.gpu.prefill_latent import latent_attention
-from model.layers import RMSNorm
+from model.layers import Linear, RMSNorm
 from model.quantised import Int4Linear, Int8Linear
 
 
-class Prefill:
-    """A pass of fixed shape, which a CUDA graph can record: where it starts is a tensor."""
+class PromptLayers:
+    """Blocks one after the other, for many tokens, in passes of fixed shape: where they start is a tensor."""
 
-    def __init__(self, decoder: Decoder, cache: Cache, rotation: Tensor) -> None:
-        """rotation: fp32 [capacity, D], cosines then sines."""
-        # PyTorch's product for experts on a GPU learns on the device whose rows are whose in bfloat16 alone.
-        self.recordable = decoder.dtype == torch.bfloat16 or not any(
-            isinstance(module, ExpertLinear) for module in decoder.modules()
-        )
-        """Does no pass wait for the host?"""
-        self._decoder = decoder
-        self._cache = cache
+    def __init__(self, blocks: Iterable[nn.Module], rows: Iterable[LayerCache], rotation: Tensor) -> None:
+        """rows: the blocks' caches, of one sequence each. rotation: fp32 [capacity, D], cosines then sines."""
+        self._layers = [(block, tuple(part[0] for part in kept.rows)) for block, kept in zip(blocks, rows, strict=True)]
         self._rotation = rotation
 
-    def hidden(self, ids: Tensor, start: Tensor, seen: int | None) -> Tensor:
-        """ids int32 [T] at positions start … -> the residual stream behind the last layer, fp32 [T, K].
+    def __call__(self, x: Tensor, start: Tensor, seen: int | None) -> Tensor:
+        """Residual stream at positions start …, fp32 [T, K] -> the same behind the last block.
 
         seen: positions to look at, S, at least start and the real tokens; None where start is 0. Tokens that only
         fill the shape may follow the real ones: nothing real sees them, and what they leave in the cache is
         overwritten later, or in its last row, which nobody reads.
         """
-        positions = (start + torch.arange(len(ids), device=ids.device)).clamp_(max=self._cache.max_length - 1)
         mask = None
-        if seen is not None:
-            mask = torch.arange(seen, device=ids.device) <= positions.unsqueeze(-1)  # [T, S]
-        x, y = self._decoder.embedding(ids.long()).float(), None
-        for block, rows in zip(self._decoder.blocks, self._cache.layers, strict=True):
+        y: Tensor | None = None
+        for block, kept in self._layers:
             assert isinstance(block, Block)
-            attention, kept = block.attention, tuple(part[0] for part in rows.rows)
+            attention = block.attention
             if isinstance(attention, LatentAttention):
+                positions = positions_from(start, len(x), kept[0][0].shape[0])
                 x, normed = _add_norm(x, y, block.attention_norm, None)
                 y = latent_attention(attention, normed, self._rotation, positions, kept[0][0], seen)
             else:
                 assert isinstance(attention, GroupedQueryAttention)
+                if seen is not None and mask is None:
+                    positions = positions_from(start, len(x), kept[0].shape[1])
+                    mask = torch.arange(seen, device=x.device) <= positions.unsqueeze(-1)  # [T, S]
                 x, normed = _add_norm(x, y, block.attention_norm, attention.qkv)
                 y = self._attention(attention, normed, start, mask, *kept)
             module = block.feed_forward
@@ -71,7 +68,7 @@ class Prefill:
     ) -> Tensor:  # fmt: skip
         """[T, K] -> [T, K]"""
         time, heads, groups = len(normed), attention.heads, attention.groups
-        q = kernels.turn(_product(attention.qkv, normed), self._rotation, keys, values, start)
+        q = kernels.turn(product(attention.qkv, normed), self._rotation, keys, values, start)
         # Without a mask they begin at the start and see only themselves.
         seen = time if mask is None else mask.shape[1]
         k, v = (rows[:, :seen].repeat_interleave(heads // groups, 0) for rows in (keys, values))
@@ -79,7 +76,36 @@ class Prefill:
         y = F.scaled_dot_product_attention(
             q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=mask, is_causal=mask is None
         )
-        return _product(attention.out, y[0].transpose(0, 1).reshape(time, -1).to(self._decoder.dtype))
+        y = y[0].transpose(0, 1).reshape(time, -1)
+        return product(attention.out, y.to(attention.out.weight.dtype) if isinstance(attention.out, Linear) else y)
+
+
+class Prefill:
+    """A prompt's way through a decoder."""
+
+    def __init__(self, decoder: Decoder, cache: Cache, rotation: Tensor) -> None:
+        """rotation: fp32 [capacity, D], cosines then sines."""
+        self.recordable = recordable(decoder)
+        self._decoder = decoder
+        self._layers = PromptLayers(decoder.blocks, cache.layers, rotation)
+
+    def hidden(self, ids: Tensor, start: Tensor, seen: int | None) -> Tensor:
+        """ids int32 [T] at positions start … -> the residual stream behind the last layer, fp32 [T, K].
+
+        seen: as `PromptLayers` says.
+        """
+        return self._layers(self._decoder.embedding(ids.long()).float(), start, seen)
+
+
+def recordable(decoder: Decoder) -> bool:
+    """Does no pass wait for the host?"""
+    # PyTorch's product for experts on a GPU learns on the device whose rows are whose in bfloat16 alone.
+    return decoder.dtype == torch.bfloat16 or not any(isinstance(module, ExpertLinear) for module in decoder.modules())
+
+
+def positions_from(start: Tensor, count: int, capacity: int) -> Tensor:
+    """int64 [count], positions from start int32 [1] on; those beyond a table of so many rows are its last."""
+    return (start + torch.arange(count, device=start.device)).clamp_(max=capacity - 1)
 
 
 def _add_norm(x: Tensor, y: Tensor | None, norm: RMSNorm, reader: nn.Module | None) -> tuple[Tensor, Tensor]:
@@ -91,12 +117,12 @@ def _add_norm(x: Tensor, y: Tensor | None, norm: RMSNorm, reader: nn.Module | No
 def _feed_forward(module: nn.Module, normed: Tensor) -> Tensor:
     """[T, K] -> [T, K]"""
     if isinstance(module, SwiGLU):
-        return _product(module.down, kernels.swiglu(_product(module.gate_up, normed)))
+        return product(module.down, kernels.swiglu(product(module.gate_up, normed)))
     y: Tensor = module(normed)
     return y
 
 
-def _product(module: nn.Module, x: Tensor) -> Tensor:
+def product(module: nn.Module, x: Tensor) -> Tensor:
     """[T, K] -> [T, N]; of four bits in bfloat16, as it was multiplied: in fp32 it would be twice as large."""
     if isinstance(module, Int4Linear) and module.bias is None and isinstance(module.packed.data, Four):
         return F.linear(x.bfloat16(), kernels.widen(module.packed.data))

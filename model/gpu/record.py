@@ -25,18 +25,17 @@ class Recorded(Generic[T]):
         self._device = device
         self._pool = pool
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._result: T | None = None
+        self._result: list[T] = []
 
     def __call__(self) -> T:
         if self._device.type != "cuda":
             return self._compute()
-        if self._graph is None or self._result is None:
-            self._record()
-        assert self._graph is not None and self._result is not None
+        if self._graph is None:
+            self._graph = self._record()
         self._graph.replay()
-        return self._result
+        return self._result[0]
 
-    def _record(self) -> None:
+    def _record(self) -> torch.cuda.CUDAGraph:
         # Kernels are compiled and libraries initialised by a run that is not recorded; it writes what the replay will.
         side = torch.cuda.Stream(self._device)
         side.wait_stream(torch.cuda.current_stream(self._device))
@@ -45,9 +44,10 @@ class Recorded(Generic[T]):
         torch.cuda.current_stream(self._device).wait_stream(side)
         # What that run worked in is kept for its stream alone, and a graph has memory of its own: give it back.
         torch.cuda.empty_cache()
-        self._graph = torch.cuda.CUDAGraph()
-        with _uncollected(), torch.cuda.graph(self._graph, pool=self._pool):
-            self._result = self._compute()
+        graph = torch.cuda.CUDAGraph()
+        with _uncollected(), torch.cuda.graph(graph, pool=self._pool):
+            self._result = [self._compute()]
+        return graph
 
 
 @contextmanager

@@ -7,16 +7,17 @@ from random import Random
 
 import pytest
 import torch
-from torch import Tensor
 
 import model
 from model import mtp
 from model.engine import Draft, Fixed, Greedy, NoDraft, Sampled, decode, trusting, verified
 from model.engine.contracts import Drafter
 from model.engine.graph_drafts import LEAST, GraphDraft
+from model.engine.graph_follow import Following
 from model.engine.graph_scorer import GraphScorer
 from model.engine.mtp_draft import MTPDraft
 from model.engine.scorer import CachedScorer
+from model.gpu.follow import Follow
 from model.mtp_rows import MTPRows
 from tests.tiny import write_tiny_gguf
 from validators import AcceptAll
@@ -105,23 +106,54 @@ def test_what_follows_is_under_way_before_it_is_asked_for(decoder: model.Decoder
     assert scorer.replays == scorer.passes - 1
 
 
-def test_the_first_token_does_not_wait_for_the_modules(decoder: model.Decoder) -> None:
-    scorer, rows = GraphScorer(decoder, CAPACITY), rows_for(decoder)
-    drafter = scorer.drafter(rows)
+def test_the_first_token_does_not_wait_for_the_modules(decoder: model.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = GraphScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder))
     assert drafter is not None
     begun: list[int] = []
-    advance = rows.advance
+    follow = Following.follow
 
-    def noted(depth: int, state: Tensor, tokens: Sequence[int], start: int) -> Tensor:
+    def noted(following: Following, known: Sequence[int], same: int) -> None:
         begun.append(scorer.passes)
-        return advance(depth, state, tokens, start)
+        follow(following, known, same)
 
-    rows.advance = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(Following, "follow", noted)
     text = [*PROMPT, *written(scorer, drafter)]
-    assert begun == [2, 2]  # behind the prompt and one more token, once for each depth
+    assert begun == [2]  # behind the prompt and one more token
     before = scorer.passes
     written(scorer, drafter, prompt=[*text, 7, 8])
-    assert begun[2:] == [before + 2] * 2
+    assert begun[1:] == [before + 2]
+
+
+@pytest.mark.parametrize("widths", [(64, 128), (4, 16), (1,)], ids=str)
+@pytest.mark.parametrize("parts", [(40,), (1, 2, 3, 40), (17, 33), (40, 140)], ids=str)
+def test_follows_a_text_as_the_modules_do_token_by_token(
+    decoder: model.Decoder, widths: tuple[int, ...], parts: tuple[int, ...], device: str
+) -> None:
+    """In parts, each behind what is known: with passes of several widths, some of them filled up on a GPU."""
+    rows, slow = rows_for(decoder), rows_for(decoder)
+    random = Random(5)
+    known = [random.randrange(250) for _ in range(parts[-1])]
+    streams = torch.randn(CAPACITY + 1, decoder.config.width, generator=torch.Generator().manual_seed(1)).to(device)
+    states = torch.zeros_like(streams)
+    rotation = GraphScorer(decoder, CAPACITY)._block.rotation
+    pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
+    following = Following(Follow(rows, rotation, streams, states), widths, CAPACITY, True, torch.device(device), pool)
+    same = 0
+    for end in parts:
+        following.follow(known[:end], same)
+        same = end
+    below, expected = streams, torch.zeros_like(states)
+    for depth, kept in enumerate((expected, torch.zeros_like(states))):
+        for at in range(len(known) - 1 - depth):
+            token = known[at + depth + 1]
+            kept[at : at + 1] = slow.advance(depth, below[at : at + 1], [token], at)
+        below = kept
+    count = len(known) - 1
+    torch.testing.assert_close(states[:count], expected[:count], rtol=1e-3, atol=1e-4)
+    for depth, (one, other) in enumerate(zip(rows.cache.layers, slow.cache.layers, strict=True)):
+        for fast, each in zip(one.rows, other.rows, strict=True):
+            torch.testing.assert_close(fast[:, :, : count - depth], each[:, :, : count - depth], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("longest", [2, 3, 5])

@@ -1,0 +1,51 @@
+"""Multi-token modules follow a prompt in recorded passes, as the decoder reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from model.gpu.follow import BEFORE, Follow, place
+from model.gpu.record import Recorded
+
+LEAST_SEEN = 64
+"""Positions that a recorded pass sees at least, so that few shapes are recorded."""
+
+
+class Following:
+    """The modules' rows of known texts. widths: positions of a recorded pass, increasing."""
+
+    def __init__(
+        self, follow: Follow, widths: Sequence[int], capacity: int, recordable: bool, device: torch.device, pool: Any
+    ) -> None:
+        self._follow = follow
+        self._widths = widths
+        self._capacity = capacity
+        self._recordable = recordable
+        self._device = device
+        self._pool = pool
+        self._place = torch.zeros(BEFORE + widths[-1] + 1, dtype=torch.int32, device=device)
+        self._passes: dict[tuple[int, int | None], Callable[[], None]] = {}
+
+    @torch.inference_mode()
+    def follow(self, known: Sequence[int], same: int) -> None:
+        """Rows of all positions of `known` but those that read what comes behind it; the first `same` tokens are what
+        was followed before."""
+        for begin in range(max(same - 1, 0), len(known) - 1, self._widths[-1]):
+            self._pass(begin, known[begin + 1 : begin + self._widths[-1] + 1])
+
+    def _pass(self, begin: int, tokens: Sequence[int]) -> None:
+        on_gpu = self._device.type == "cuda"
+        width = next(width for width in self._widths if width >= len(tokens)) if on_gpu else len(tokens)
+        # From the start they see only themselves; else the least power of two that holds them.
+        reach = max(1 << (begin + len(tokens) - 1).bit_length(), LEAST_SEEN)
+        key = (width, min(reach, self._capacity) if begin else None)
+        given = torch.tensor(place(begin, tokens, width), dtype=torch.int32, pin_memory=on_gpu)
+        self._place[: len(given)].copy_(given, non_blocking=True)
+        if key not in self._passes:
+            compute = partial(self._follow, self._place[: len(given)], key[1])
+            self._passes[key] = Recorded(compute, self._device, self._pool) if self._recordable else compute
+        self._passes[key]()
