@@ -21,7 +21,7 @@ class Boldness(NamedTuple):
     A third token only where the modules are sure of it gained nothing.
 
     Since the last module has learned to be run on, a third token on two cores gives 3.19 tokens per pass instead of
-    3.01, and 4 and 7 % fewer tokens per second (`viable bench written_cpu --no-plain --files 4`, commit 06e10b4; two
+    3.01, and 4 and 7 % fewer tokens per second (`viable bench written --no-plain --files 4`, commit 06e10b4; two
     pairs of three, the first of which ran beside other work).
     """
 
