@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from model.gpu.record import Recorded
+from model.gpu.record import Pool, Recorded
 
 
 class Results(NamedTuple):
@@ -64,7 +64,7 @@ class BlocksAhead(ABC):
     behind = 0
     """Positions before the block that stand behind its tokens, the nearest first."""
 
-    def __init__(self, widths: Sequence[int], device: torch.device, pool: Any) -> None:
+    def __init__(self, widths: Sequence[int], device: torch.device, pool: Pool | None) -> None:
         self.hits = 0
         """Blocks that were under way when the host asked for them."""
         self._widths = widths
@@ -72,7 +72,7 @@ class BlocksAhead(ABC):
         self._given = torch.zeros(2 + widths[-1] + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
         self._place = torch.zeros_like(self._given, device=device)
         self._recorded = {
-            width: [Recorded(partial(self._block, turn, width), device, pool) for turn in range(2)] for width in widths
+            width: [Recorded(partial(self._block, turn, width), pool) for turn in range(2)] for width in widths
         }
         self._done = [torch.cuda.Event() if self._on_gpu else None for _ in range(2)]
         self._last: Flight | None = None
@@ -185,7 +185,7 @@ class SingleTokens(BlocksAhead):
         compute: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         best: int,
         device: torch.device,
-        pool: Any,
+        pool: Pool | None,
     ) -> None:
         super().__init__((1,), device, pool)
         self._compute = compute

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from model.engine.drafters import NOTHING, common_prefix
 from model.engine.graph_ahead import BlocksAhead, Flight, Results
 from model.engine.graph_follow import Following
 from model.gpu.drafts import BACK, DEPTH, DraftPass
+from model.gpu.record import Pool
 
 LEAST = 1 + DEPTH
 """Tokens of a block that drafts: the pending one, and a draft of each module."""
@@ -45,7 +46,7 @@ class DraftedBlocks(BlocksAhead):
         compute: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
         streams: Tensor,
         best: int,
-        pool: Any,
+        pool: Pool | None,
         tokens: int = LEAST,
     ) -> None:
         super().__init__((tokens, *(width for width in WIDE if width > tokens)), streams.device, pool)

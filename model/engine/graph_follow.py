@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 
 from model.gpu.follow import BEFORE, Follow, place
-from model.gpu.record import Recorded
+from model.gpu.record import Pool, Recorded
 
 LEAST_SEEN = 64
 """Positions that a recorded pass sees at least, so that few shapes are recorded."""
@@ -19,7 +18,13 @@ class Following:
     """The modules' rows of known texts. widths: positions of a recorded pass, increasing."""
 
     def __init__(
-        self, follow: Follow, widths: Sequence[int], capacity: int, recordable: bool, device: torch.device, pool: Any
+        self,
+        follow: Follow,
+        widths: Sequence[int],
+        capacity: int,
+        recordable: bool,
+        device: torch.device,
+        pool: Pool | None,
     ) -> None:
         self._follow = follow
         self._widths = widths
@@ -47,5 +52,5 @@ class Following:
         self._place[: len(given)].copy_(given, non_blocking=True)
         if key not in self._passes:
             compute = partial(self._follow, self._place[: len(given)], key[1])
-            self._passes[key] = Recorded(compute, self._device, self._pool) if self._recordable else compute
+            self._passes[key] = Recorded(compute, self._pool) if self._recordable else compute
         self._passes[key]()

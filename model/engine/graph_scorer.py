@@ -26,6 +26,7 @@ from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
 from model.gpu.drafts import BACK, DraftPass, unsupported_drafts
 from model.gpu.follow import Follow
+from model.gpu.record import Pool
 from model.mtp_rows import MTPRows
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class GraphScorer:
         # Residual streams of all positions, for drafters; the last row, again, takes what only fills up.
         self._streams = torch.zeros(capacity + 1, decoder.config.width, dtype=torch.float32, device=self._device)
         self._done = torch.cuda.Event() if on_gpu else None
-        self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+        self._pool = Pool(self._device) if on_gpu else None
         self._drafted: DraftedBlocks | None = None
         self._single: SingleTokens | None = None
         self._draft_wanted = False
@@ -244,7 +245,7 @@ class GraphScorer:
     def _run_block(self, ids: Sequence[int]) -> Found:
         width = self._width(len(ids), WIDTHS)
         if width not in self._blocks:
-            self._blocks[width] = Recorded(lambda: self._compute_block(width), self._device, self._pool)
+            self._blocks[width] = Recorded(lambda: self._compute_block(width), self._pool)
         self._give(ids, width)
         found = self._blocks[width]()
         self.replays += 1
@@ -260,7 +261,7 @@ class GraphScorer:
         key = (time, seen)
         if key not in self._prefills:
             compute = partial(self._compute_prefill, *key)
-            self._prefills[key] = Recorded(compute, self._device, self._pool) if self._prefill.recordable else compute
+            self._prefills[key] = Recorded(compute, self._pool) if self._prefill.recordable else compute
         self._give(ids, time)
         hidden = self._prefills[key]()
         if self._done:

@@ -5,7 +5,7 @@ Letters: T tokens of the pass, S positions that they may see, H heads, G groups,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from model.feed_forward.moe import ExpertLinear
 from model.gpu.prefill_latent import latent_attention
 from model.layers import Linear, RMSNorm
 from model.quantised import Int4Linear, Int8Linear
+
+PIECE = 512
+"""Rows of a feed-forward at a time."""
 
 
 class PromptLayers:
@@ -117,14 +120,21 @@ def _add_norm(x: Tensor, y: Tensor | None, norm: RMSNorm, reader: nn.Module | No
 def _feed_forward(module: nn.Module, normed: Tensor) -> Tensor:
     """[T, K] -> [T, K]"""
     if isinstance(module, SwiGLU):
-        return product(module.down, kernels.swiglu(product(module.gate_up, normed)))
+        # What is between the products is ten times as wide as a row: it is the most that a prompt works in.
+        into, out = reader(module.gate_up), reader(module.down)
+        return torch.cat([out(kernels.swiglu(into(rows))) for rows in normed.split(PIECE)])
     y: Tensor = module(normed)
     return y
 
 
 def product(module: nn.Module, x: Tensor) -> Tensor:
     """[T, K] -> [T, N]; of four bits in bfloat16, as it was multiplied: in fp32 it would be twice as large."""
+    return reader(module)(x)
+
+
+def reader(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The product with a matrix, several times, of four bits by one that is made once."""
     if isinstance(module, Int4Linear) and module.bias is None and isinstance(module.packed.data, Four):
-        return F.linear(x.bfloat16(), kernels.widen(module.packed.data))
-    y: Tensor = module(x)
-    return y
+        weight = kernels.widen(module.packed.data)
+        return lambda x: F.linear(x.bfloat16(), weight)
+    return module

@@ -12,6 +12,17 @@ import torch
 T = TypeVar("T")
 
 
+class Pool:
+    """Memory for graphs of which no two run at once: they share it, and what is run before one is recorded has it, too.
+
+    On one stream, since what is free again is given to the stream that had it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self.memory = torch.cuda.MemPool()
+
+
 class Recorded(Generic[T]):
     """Calls `compute` and returns what it returned, in the same memory each time.
 
@@ -19,33 +30,30 @@ class Recorded(Generic[T]):
     CPU it is simply called.
     """
 
-    def __init__(self, compute: Callable[[], T], device: torch.device, pool: Any) -> None:
-        """pool: what `torch.cuda.graph_pool_handle` gave; graphs that never run at once share its memory."""
+    def __init__(self, compute: Callable[[], T], pool: Pool | None) -> None:
+        """pool: None on a CPU."""
         self._compute = compute
-        self._device = device
         self._pool = pool
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: list[T] = []
 
     def __call__(self) -> T:
-        if self._device.type != "cuda":
+        if self._pool is None:
             return self._compute()
         if self._graph is None:
-            self._graph = self._record()
+            self._graph = self._record(self._pool)
         self._graph.replay()
         return self._result[0]
 
-    def _record(self) -> torch.cuda.CUDAGraph:
+    def _record(self, pool: Pool) -> torch.cuda.CUDAGraph:
         # Kernels are compiled and libraries initialised by a run that is not recorded; it writes what the replay will.
-        side = torch.cuda.Stream(self._device)
-        side.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(side):
+        pool.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(pool.stream), torch.cuda.use_mem_pool(pool.memory):
             self._compute()
-        torch.cuda.current_stream(self._device).wait_stream(side)
-        # What that run worked in is kept for its stream alone, and a graph has memory of its own: give it back.
-        torch.cuda.empty_cache()
+        torch.cuda.current_stream().wait_stream(pool.stream)
         graph = torch.cuda.CUDAGraph()
-        with _uncollected(), torch.cuda.graph(graph, pool=self._pool):
+        handle: Any = pool.memory.id
+        with _uncollected(), torch.cuda.graph(graph, pool=handle, stream=pool.stream):
             self._result = [self._compute()]
         return graph
 

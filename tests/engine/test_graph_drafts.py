@@ -18,6 +18,7 @@ from model.engine.graph_scorer import GraphScorer
 from model.engine.mtp_draft import MTPDraft
 from model.engine.scorer import CachedScorer
 from model.gpu.follow import Follow
+from model.gpu.record import Pool
 from model.mtp_rows import MTPRows
 from tests.tiny import write_tiny_gguf
 from validators import AcceptAll
@@ -137,7 +138,7 @@ def test_follows_a_text_as_the_modules_do_token_by_token(
     streams = torch.randn(CAPACITY + 1, decoder.config.width, generator=torch.Generator().manual_seed(1)).to(device)
     states = torch.zeros_like(streams)
     rotation = GraphScorer(decoder, CAPACITY)._block.rotation
-    pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
+    pool = Pool(torch.device(device)) if device == "cuda" else None
     following = Following(Follow(rows, rotation, streams, states), widths, CAPACITY, True, torch.device(device), pool)
     same = 0
     for end in parts:
