@@ -36,6 +36,9 @@ class Follow:
         """
         self._rows = rows
         self._of = streams, states
+        for layer in rows.cache.layers:
+            for kept in layer.rows:
+                kept.zero_()  # what is masked is multiplied with zero, which a NaN would survive
         self._layers = [
             PromptLayers([module.block], [cache], rotation)
             for module, cache in zip(rows.modules, rows.cache.layers, strict=True)

@@ -133,6 +133,9 @@ def test_follows_a_text_as_the_modules_do_token_by_token(
 ) -> None:
     """In parts, each behind what is known: with passes of several widths, some of them filled up on a GPU."""
     rows, slow = rows_for(decoder), rows_for(decoder)
+    for layer in rows.cache.layers:
+        for kept in layer.rows:
+            kept.fill_(torch.nan)  # as memory may be that nobody has written
     random = Random(5)
     known = [random.randrange(250) for _ in range(parts[-1])]
     streams = torch.randn(CAPACITY + 1, decoder.config.width, generator=torch.Generator().manual_seed(1)).to(device)
