@@ -72,6 +72,12 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror or error}", 1)
+    except Exception as error:
+        from model.errors import ModelError  # here, since it brings PyTorch: what raises it has imported it
+
+        if not isinstance(error, ModelError):
+            raise
+        return _say(str(error), 1)
     return code if isinstance(code, int) else 0
 
 

@@ -59,10 +59,13 @@ LIKELY = 3
 
 TOGETHER = 8
 """Requests that share their passes, where that is quicker and nobody says how many. Each takes 24 kB of memory for a
-token of its prompt and answer, with the default model: the rows and states that are cached. Prompts gain nothing, and
-drafts have used a part of the gain already: `viable batch gaps.jsonl -o out.jsonl --max-tokens 64 --at-once 1` and `8`
-gave 18.2 and 30.4 tokens/s for eight gaps in prompts of 66 to 119 tokens (two cores of an AMD EPYC, means of two runs
-in turn, commit 220eba8)."""
+token of its prompt and answer, with the default model: the rows and states that are cached. Prompts gain nothing."""
+
+DRAFTED_TOGETHER = 2
+"""Requests that share their passes and are drafted for, at most. `viable batch gaps.jsonl -o out.jsonl --max-tokens 64`
+gave 26 to 30 tokens/s for 24 gaps in prompts of about 200 tokens, prompts and loading included, one by one (`--at-once
+1`); 27 to 38 eight at once with drafts; 36 to 44 eight at once without (three runs of each in turn, two cores of a
+shared AMD EPYC, commit 17c59d7)."""
 
 CLOSING_MS = 50
 """Milliseconds of a limit that are kept for closing the text, but no more than a tenth of it."""
@@ -129,11 +132,12 @@ def _drafters(
     settings: Settings, found: store.ModelRef, decoder: model.Decoder, states: Sequence[States], capacity: int
 ) -> list[Drafter]:
     """One for each text. A long repetition is drafted from itself, other text by trained modules, and without them
-    from any repetition.
+    from any repetition. Behind what was drafted any repetition goes on that is not too short.
 
-    Behind what was drafted any repetition goes on that is not too short.
+    Several texts that share their passes give a processor enough to compute: a row more takes as long as the tokens of
+    other texts do, so that nothing is drafted for them (TOGETHER has the figures).
     """
-    if settings.block == 1 or settings.draft == "none":
+    if settings.block == 1 or settings.draft == "none" or len(states) > DRAFTED_TOGETHER:
         return [NoDraft() for _ in states]
     if settings.draft == "lookup":
         return [LookupDraft() for _ in states]

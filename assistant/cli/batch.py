@@ -80,7 +80,8 @@ def command(
 
     On a processor with the weights in 8 or 4 bits, rows are answered eight at a time, which is
     quicker and takes more memory; --at-once says how many. The answers are the same, but "ms" counts
-    what other rows took meanwhile. With --max-ms a row has the processor to itself.
+    what other rows took meanwhile, and of more than two nothing is drafted. With --max-ms a row has
+    the processor to itself.
 
     Exit code 0 if all rows have a completion, 3 if some have none.
     """

@@ -43,6 +43,9 @@ USAGE_WIDTH = 20
 RUN_OUTPUT = 200
 """Lines of a program's output that /run shows."""
 
+RUN_LINE = 4_000
+"""Characters of such a line."""
+
 
 def undo(shell: Shell, argument: str) -> None:
     before = shell.timeline
@@ -112,7 +115,9 @@ def run(shell: Shell, argument: str) -> None:
     for text, style in ((outcome.stdout, ""), (outcome.stderr, "bad")):
         lines = text.expandtabs().splitlines()
         for line in lines[:RUN_OUTPUT]:
-            shell.screen.write(style, line)
+            shell.screen.write(style, line[:RUN_LINE])
+            if len(line) > RUN_LINE:
+                shell.screen.say(("note", f"… {len(line) - RUN_LINE:,} more characters"))
         if len(lines) > RUN_OUTPUT:
             shell.screen.say(("note", f"… {len(lines) - RUN_OUTPUT} more lines"))
     good = outcome.exit_code == 0

@@ -99,7 +99,7 @@ class LookupDraft:
 
     def _follow(self, ids: Sequence[int]) -> None:
         """Index every run of `ids` that something follows, and none that is there no more."""
-        same = len(self._ids) if self._ids == ids[: len(self._ids)] else common_prefix(self._ids, ids)
+        same = common_prefix(self._ids, ids)
         size = self._shortest
         for end in range(len(self._ids) - 1, max(same, size) - 1, -1):
             self._places[tuple(self._ids[end - size : end])].pop()
@@ -110,5 +110,13 @@ class LookupDraft:
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens `a` and `b` begin with in common."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    """How many tokens `a` and `b` begin with in common. By halves: pieces are compared a hundred times as fast."""
+    high = min(len(a), len(b))
+    a, b = list(a[:high]), list(b[:high])
+    if a == b:
+        return high
+    low = 0  # so many are the same, and not all of the first `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
+    return low

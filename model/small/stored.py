@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from model.errors import BadModelFile, BadWeights
-from model.mtp import dequantise, quantise
+from model.loaders.files import ordinary, read_json
+from model.mtp import GROUP, dequantise, quantise
 from model.small.network import Network
 from model.small.shape import Shape
 
 WEIGHTS = "model.safetensors"
+LARGEST = 1 << 24
+"""No number of a shape is as large."""
 
 
 class Place(NamedTuple):
@@ -140,32 +143,81 @@ def save(network: Network, folder: Path, about: dict[str, str], four_bits: bool 
 
 @torch.no_grad()
 def load(folder: Path) -> Network:
-    """The network that `save` wrote, to be trained on. BadWeights names what is missing, mis-shaped or too much."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "small" not in config:
+    """The network that `save` wrote, to be trained on.
+
+    BadModelFile says what cannot be read or described, BadWeights what is missing, mis-shaped, no number or too much.
+    """
+    shape = _shape(read_json(folder / "config.json"), folder)
+    try:
+        with safe_open(ordinary(folder / WEIGHTS), framework="pt") as file:
+            return _network(shape, file)
+    except (SafetensorError, OSError) as error:
+        raise BadModelFile(f"{WEIGHTS}: {error}") from None
+
+
+def _shape(config: dict[str, Any], folder: Path) -> Shape:
+    """What the config says of the network; what it does not say is as it was when nobody said it."""
+    values = config.get("small")
+    if not isinstance(values, dict):
         raise BadModelFile(f"{folder.name} is no model that was trained here")
-    known = {field.name for field in fields(Shape)}
-    network = Network(Shape(**{key: value for key, value in config["small"].items() if key in known}))
+    said = {field.name: values[field.name] for field in fields(Shape) if field.name in values}
+    for name, value in said.items():
+        kind = type(getattr(Shape, name))
+        right = isinstance(value, int | float) if kind is float else type(value) is kind
+        if not right or (kind in (int, float) and not isinstance(value, bool) and not 0 <= value < LARGEST):
+            raise BadModelFile(f"config.json: small.{name} is {value!r}")
+    try:
+        return Shape(**said)
+    except ZeroDivisionError:
+        raise BadModelFile("config.json: of something that experts have there is none") from None
+
+
+def _network(shape: Shape, file: Any) -> Network:
+    left = set(file.keys())
+    # What the file cannot hold is seen before it is made.
+    if max(shape.layers + shape.depth, shape.experts * (shape.feed_forward == "moe")) > len(left):
+        raise BadWeights(f"{len(left)} tensors for {shape.layers} layers and {shape.experts} experts")
+    try:
+        with torch.device("meta"):
+            parts = dict(Network(shape).named_parameters())
+        for place in places(shape):
+            _check(file, place, list(place.of(parts[place.ours]).shape), left)
+    except (RuntimeError, ArithmeticError, IndexError) as error:
+        raise BadModelFile(f"config.json describes no network: {str(error).splitlines()[0]}") from None
+    network = Network(shape)
     parameters = dict(network.named_parameters())
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        left = set(file.keys())
-        for place in places(network.shape):
-            part = place.of(parameters[place.ours])
-            value = _read(file, place.name, left)
-            if value.shape != part.shape:
-                raise BadWeights(f"{place.name} is {list(value.shape)}, not {list(part.shape)}")
-            if not bool(torch.isfinite(value).all()):
-                raise BadWeights(f"{place.name} holds NaN or infinity")
-            part.copy_(place.inward(value))
+    for place in places(shape):
+        value = _read(file, place.name, left)
+        if not bool(torch.isfinite(value).all()):
+            raise BadWeights(f"{place.name} holds NaN or infinity")
+        place.of(parameters[place.ours]).copy_(place.inward(value))
     if left:
         raise BadWeights(f"unknown tensors: {', '.join(sorted(left)[:3])}")
     return network
 
 
-def _read(file: Any, name: str, left: set[str]) -> Tensor:
+def _names(name: str, left: set[str]) -> list[str]:
+    """Of the tensors that hold a parameter."""
     needed = [name] if name in left else [f"{name}.codes", f"{name}.scales"]
     if not left.issuperset(needed):
         raise BadWeights(f"no tensor {name}")
+    return needed
+
+
+def _check(file: Any, place: Place, shape: list[int], left: set[str]) -> None:
+    """Have the tensors of a parameter the shapes that they must have?"""
+    names = _names(place.name, left)
+    expected = [shape] if len(names) == 1 else [[*shape[:-1], shape[-1] // 2], [*shape[:-1], shape[-1] // GROUP]]
+    for name, wanted in zip(names, expected, strict=True):
+        found = file.get_slice(name)
+        if found.get_shape() != wanted:
+            raise BadWeights(f"{name} is {found.get_shape()}, not {wanted}")
+        if (found.get_dtype() == "U8") != name.endswith(".codes"):
+            raise BadWeights(f"{name} holds {found.get_dtype()}")
+
+
+def _read(file: Any, name: str, left: set[str]) -> Tensor:
+    needed = _names(name, left)
     left.difference_update(needed)
     values: list[Tensor] = [file.get_tensor(one) for one in needed]
     if len(values) == 1:

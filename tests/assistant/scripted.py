@@ -53,6 +53,4 @@ def scripted(
     scorer.begin = len(build(TOKENIZER, gap.prefix, gap.suffix, scorer.capacity - found.max_tokens).ids)
     scorer.script = tuple(script.encode())
     drafts = drafter or LookupDraft(shortest=1)
-    return Session(
-        found, "scripted", "cpu", scorer, TOKENIZER, VALIDATOR, drafts, adapter or Switch(), VALIDATOR.forced
-    )
+    return Session(found, "scripted", "cpu", scorer, TOKENIZER, VALIDATOR, drafts, adapter or Switch())

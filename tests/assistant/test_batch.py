@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,16 @@ def batch(viable: Shell, tmp_path: Path, session: FakeSession) -> Batch:
     return Batch(viable, tmp_path, session)
 
 
-def timeless(rows: list[dict[str, Any]]) -> str:
-    """Rows without the fields that tell the time."""
+COSTS = ("passes", "drafted", "accepted", "fallbacks")
+"""What a row says of the way to its answer, which is another one where rows share their passes."""
+
+
+def timeless(rows: list[dict[str, Any]], but: Sequence[str] = ()) -> str:
+    """Rows without the fields that tell the time, and without those of `but`."""
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: strip(inner) for name, inner in value.items() if name not in ("ms", "created")}
+            return {name: strip(inner) for name, inner in value.items() if name not in ("ms", "created", *but)}
         return [strip(inner) for inner in value] if isinstance(value, list) else value
 
     return json.dumps(strip(rows))

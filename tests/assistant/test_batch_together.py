@@ -11,7 +11,7 @@ import pytest
 
 from assistant.completion import Request
 from assistant.settings import DEFAULT_MODEL
-from tests.assistant.test_batch import ROWS, Batch, batch, names, timeless  # noqa: F401  (a fixture)
+from tests.assistant.test_batch import COSTS, ROWS, Batch, batch, names, timeless  # noqa: F401  (a fixture)
 from tests.assistant.test_batch_kill import finished
 from tests.tiny import write_tiny_gguf
 
@@ -45,10 +45,10 @@ def test_rows_at_once_are_rows_one_by_one(tmp_path: Path) -> None:
     for output, *options in (("1.jsonl", 1), ("99.jsonl", 99), ("auto.jsonl",)):
         at_once = [word for count in options for word in ("--at-once", count)]
         finished(command(tmp_path, model, output, *at_once, "--samples", 2, "--temperature", 1))
-    one_by_one = timeless(read(tmp_path / "1.jsonl"))
+    one_by_one = timeless(read(tmp_path / "1.jsonl"), COSTS)
     assert "leaves no room" not in one_by_one, "rows that are refused say nothing"
     for output in ("99.jsonl", "auto.jsonl"):
-        assert timeless(read(tmp_path / output)) == one_by_one, output
+        assert timeless(read(tmp_path / output), COSTS) == one_by_one, output
 
 
 @pytest.mark.e2e
@@ -60,7 +60,7 @@ def test_rows_at_once_of_the_default_model(tmp_path: Path, default_model: Path) 
     for count in (1, 4):
         options = ("--at-once", count, "--max-tokens", 24, "--offline")
         finished(command(tmp_path, DEFAULT_MODEL, f"{count}.jsonl", *options))
-    assert timeless(read(tmp_path / "4.jsonl")) == timeless(read(tmp_path / "1.jsonl"))
+    assert timeless(read(tmp_path / "4.jsonl"), COSTS) == timeless(read(tmp_path / "1.jsonl"), COSTS)
 
 
 def test_a_row_that_fails_stops_no_other(batch: Batch) -> None:  # noqa: F811

@@ -24,6 +24,7 @@ from model.engine import (
     trusting,
     verified,
 )
+from model.engine.drafters import common_prefix
 from tests.engine.toy import Brackets, RandomDraft, ToyScorer
 
 ids_of_few = st.lists(st.integers(0, 2), max_size=30)
@@ -222,3 +223,10 @@ def test_drafting_keeps_the_distribution(name: str) -> None:
     score = ((chi_square / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / (2 / (9 * freedom)) ** 0.5
     assert freedom > 5
     assert abs(score) < 3.3, f"chi-square {chi_square:.1f} with {freedom} degrees of freedom"
+
+
+@given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40), st.integers(0, 40))
+def test_what_two_texts_begin_with(a: list[int], b: list[int], shared: int) -> None:
+    b = [*a[:shared], *b]
+    slow = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    assert common_prefix(a, b) == common_prefix(tuple(a), b) == common_prefix(b, a) == slow

@@ -373,6 +373,13 @@ def test_run_shows_output_and_traceback() -> None:
         assert "\x1b" not in shown
 
 
+def test_run_shows_no_more_than_can_be_read() -> None:
+    with bench(lambda before: "") as b:
+        shown = b.type("print('ab' * 100_000 + '\\n' * 500)", ENTER, "/run", ENTER)
+    assert shown.count("ab" * 1_000) <= 2 and "196,000 more characters" in shown
+    assert "more lines" in shown and "exit code 0" in shown
+
+
 def test_history_is_kept_between_sessions(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "history"
     with bench(lambda before: "", history=path) as b:
