@@ -8,10 +8,8 @@ from functools import partial
 import torch
 
 from model.gpu.follow import BEFORE, Follow, place
+from model.gpu.prefill import seen_from
 from model.gpu.record import Pool, Recorded
-
-LEAST_SEEN = 64
-"""Positions that a recorded pass sees at least, so that few shapes are recorded."""
 
 
 class Following:
@@ -45,9 +43,7 @@ class Following:
     def _pass(self, begin: int, tokens: Sequence[int]) -> None:
         on_gpu = self._device.type == "cuda"
         width = next(width for width in self._widths if width >= len(tokens)) if on_gpu else len(tokens)
-        # From the start they see only themselves; else the least power of two that holds them.
-        reach = max(1 << (begin + len(tokens) - 1).bit_length(), LEAST_SEEN)
-        key = (width, min(reach, self._capacity) if begin else None)
+        key = (width, seen_from(begin, len(tokens), self._capacity))
         given = torch.tensor(place(begin, tokens, width), dtype=torch.int32, pin_memory=on_gpu)
         self._place[: len(given)].copy_(given, non_blocking=True)
         if key not in self._passes:

@@ -26,6 +26,7 @@ from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
 from model.gpu.drafts import BACK, DraftPass, unsupported_drafts
 from model.gpu.follow import Follow
+from model.gpu.prefill import seen_from
 from model.gpu.record import Pool
 from model.mtp_rows import MTPRows
 
@@ -255,10 +256,7 @@ class GraphScorer:
 
     def _run_prefill(self, ids: Sequence[int]) -> Tensor:
         time = self._width(len(ids), PREFILLS)
-        start = len(self._ids)
-        # From the start they see only themselves; else the least power of two that holds them, to record few shapes.
-        seen = min(1 << (start + len(ids) - 1).bit_length(), self.capacity) if start else None
-        key = (time, seen)
+        key = (time, seen_from(len(self._ids), len(ids), self.capacity))
         if key not in self._prefills:
             compute = partial(self._compute_prefill, *key)
             self._prefills[key] = Recorded(compute, self._pool) if self._prefill.recordable else compute

@@ -23,6 +23,8 @@ from model.gpu.prefill_latent import latent_attention
 from model.layers import Linear, RMSNorm
 from model.quantised import Int4Linear, Int8Linear
 
+LEAST_SEEN = 64
+"""Positions that a pass sees at least, but at the very start."""
 PIECE = 512
 """Rows of a feed-forward at a time."""
 
@@ -98,6 +100,12 @@ class Prefill:
         seen: as `PromptLayers` says.
         """
         return self._layers(self._decoder.embedding(ids.long()).float(), start, seen)
+
+
+def seen_from(start: int, count: int, capacity: int) -> int | None:
+    """What `PromptLayers` is told of `count` tokens from `start` on: None at the very start, else the least power of
+    two that holds them, LEAST_SEEN at least, so that few shapes are recorded."""
+    return min(max(1 << (start + count - 1).bit_length(), LEAST_SEEN), capacity) if start else None
 
 
 def recordable(decoder: Decoder) -> bool:

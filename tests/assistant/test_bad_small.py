@@ -111,16 +111,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_fine_tuning_does_not_begin_with_it(
-    viable: Shell, tmp_path: Path, good: Path, project: Path, name: str
-) -> None:
+def test_no_training_begins_with_it(viable: Shell, tmp_path: Path, good: Path, project: Path, name: str) -> None:
     change, words = CHANGES[name]
     folder = shutil.copytree(good, tmp_path / "m")
     change(folder)
-    ran = viable("finetune", project, "--out", tmp_path / "out", "--from", folder, "--steps", "1", "--device", "cpu")
-    assert (ran.code, ran.out) == (1, ""), ran.err
-    assert words in ran.err and ran.err.count("\n") == 1, ran.err
-    assert not (tmp_path / "out").exists()
+    for door in (("finetune", project), ("train", "small", "--data", project)):
+        ran = viable(*door, "--out", tmp_path / "out", "--from", folder, "--steps", "1", "--device", "cpu")
+        assert (ran.code, ran.out) == (1, ""), ran.err
+        assert words in ran.err and ran.err.count("\n") == 1, ran.err
+        assert not (tmp_path / "out").exists()
 
 
 def test_as_it_was_it_is_taken(good: Path) -> None:
