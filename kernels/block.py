@@ -15,22 +15,21 @@ from torch import Tensor
 
 from kernels.checks import expect, expect_shape, run, solid
 from kernels.finishing import Finish
-from kernels.weights import Eight, Four, Weight, shape_of
+from kernels.weights import Q8, Four, Head, Table, Weight, parts_of, shape_of
 
 
-def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
+def embed(ids: Tensor, table: Table) -> Tensor:
     """Rows of a table: ids int32 [R], table [V, K] -> fp32 [R, K]."""
     expect("ids", ids, 1, torch.int32)
-    codes = table.codes if isinstance(table, Eight) else table
-    expect("table", codes, 2)
-    solid("table", codes)
-    y: Tensor = run("embed", codes).embed(ids, table)
+    numbers, *_ = (solid("table", part) for part in parts_of(table))
+    expect("table", numbers, 2)
+    y: Tensor = run("embed", numbers).embed(ids, table)
     return y
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None = None) -> Tensor:
     """rms_norm(x, gain) Wᵀ + b: x [R, K], gain [K], weight [N, K], bias [N] -> fp32 [R, N]."""
-    expect_product(x, weight, bias, gain)
+    expect_product(x, weight, bias, gain, head=True)
     y: Tensor = run("norm_linear", x).norm_linear(x, gain, eps, weight, bias)
     return y
 
@@ -124,7 +123,7 @@ def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of
     expect_shape("sums", sums, *means.shape[:3])
     expect_shape("means", means, len(x), *means.shape[1:])
     for weight in (of.out, of.gate_up, of.down):
-        for part in weight[:2] if isinstance(weight, Eight | Four) else (weight,):
+        for part in parts_of(weight):
             solid("weight", part)
     y: Tensor = run("finish", x).finish(x, means, sums, start, chunk, of)
     return y
@@ -189,9 +188,14 @@ def keep(rows: Tensor, start: Tensor, table: Tensor) -> Tensor:
     return y
 
 
-def expect_product(x: Tensor, weight: Weight, bias: Tensor | None, gain: Tensor | None = None) -> None:
+def expect_product(
+    x: Tensor, weight: Head, bias: Tensor | None, gain: Tensor | None = None, *, head: bool = False
+) -> None:
+    """That they fit each other. head: may the weight be one that only products with scores read?"""
     expect("x", x, 2)
-    for part in weight[:2] if isinstance(weight, Eight | Four) else (weight,):
+    if isinstance(weight, Q8) and not head:
+        raise ValueError("a weight as Q8_0 has it is read by a head's products alone")
+    for part in parts_of(weight):
         solid("weight", part)
     rows, columns = shape_of(weight)
     if x.shape[1] != columns:

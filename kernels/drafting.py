@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kernels.checks import expect, expect_shape, run, solid
 from kernels.ranking import Scores
-from kernels.weights import Eight
+from kernels.weights import Table, parts_of
 
 
 class Joining(NamedTuple):
@@ -34,7 +34,7 @@ class Joining(NamedTuple):
     """What norms the state first, where modules are chained so: gain [K] and epsilon of what computed it."""
     gains: tuple[Tensor, Tensor]  # [K], of the state's norm and of the embedding's
     eps: float
-    embedding: Tensor | Eight  # [V, K]
+    embedding: Table  # [V, K]
 
 
 def join_first(best: Tensor, block: Tensor, streams: Tensor, of: Joining, further: int) -> tuple[Tensor, Tensor]:
@@ -107,8 +107,7 @@ def _expect_block(best: Tensor, block: Tensor) -> None:
 
 def _expect_states(states: Tensor, of: Joining) -> None:
     expect("states", solid("states", states), 2, torch.float32)
-    codes = of.embedding.codes if isinstance(of.embedding, Eight) else of.embedding
-    solid("embedding", codes)
-    widths = [states.shape[1], codes.shape[1], *(len(gain) for gain in of.gains)]
+    numbers, *_ = (solid("embedding", part) for part in parts_of(of.embedding))
+    widths = [states.shape[1], numbers.shape[1], *(len(gain) for gain in of.gains)]
     if len(set(widths)) > 1:
         raise ValueError(f"states, embeddings and gains of {widths} columns; expected as many of each")

@@ -14,7 +14,8 @@ from kernels.drafting import Joining
 from kernels.launching import options
 from kernels.rank_triton import keys_of, place_of
 from kernels.ranking import Scores
-from kernels.weights import Eight
+from kernels.streams_triton import row_of_table
+from kernels.weights import stream
 
 WARPS = 4
 
@@ -61,17 +62,14 @@ def _gains(
 
 @triton.jit
 def _write(
-    state, token, gains, table_ptr, scales_ptr, before_ptr, out_ptr, K, before_eps, eps,
-    BLOCK: tl.constexpr, BEFORE: tl.constexpr, SCALED: tl.constexpr,
+    state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr, K: tl.constexpr, before_eps, eps,
+    BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Normed state [BLOCK] beside the normed embedding of a token: a row of 2K."""
     before, of_state, of_token = gains
     k = tl.arange(0, BLOCK)
     inside = k < K
-    number = token.to(tl.int64)
-    embedded = tl.load(table_ptr + number * K + k, mask=inside, other=0).to(tl.float32)
-    if SCALED:
-        embedded *= tl.load(scales_ptr + number)
+    embedded = row_of_table(table_ptr, factor_ptr, token, k, count, K, BITS, GROUP)
     if BEFORE:
         state = state * tl.rsqrt(tl.sum(state * state, 0) / K + before_eps) * before
         state = state.to(before_ptr.dtype.element_ty).to(tl.float32)
@@ -85,9 +83,10 @@ def _write(
 @triton.jit
 def _first(
     best_ptr, block_ptr, streams_ptr, plan_ptr, last,
-    table_ptr, scales_ptr, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr, K, before_eps, eps,
+    table_ptr, factor_ptr, count, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
+    K: tl.constexpr, before_eps, eps,
     ROWS: tl.constexpr, WIDE: tl.constexpr, LANES: tl.constexpr, FURTHER: tl.constexpr, PLAN: tl.constexpr,
-    BLOCK: tl.constexpr, BEFORE: tl.constexpr, SCALED: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
@@ -102,8 +101,8 @@ def _first(
     token = tl.where(row == 0, pending, tl.load(best_ptr + (row - 1) * WIDE, mask=row > 0, other=0))
     state = tl.load(streams_ptr + place * K + k, mask=k < K, other=0.0)
     _write(
-        state, token, gains, table_ptr, scales_ptr, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
-        BLOCK, BEFORE, SCALED,
+        state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
+        BLOCK, BEFORE, BITS, GROUP,
     )  # fmt: skip
     if row == 0:
         behind = _agreed(best_ptr, block_ptr, ROWS, WIDE, LANES) + 1
@@ -116,9 +115,10 @@ def _first(
 @triton.jit
 def _second(
     best_ptr, block_ptr, plan_ptr, logits_ptr, tops_ptr, ids_ptr, first_ptr, states_ptr, drafts_ptr, P, V, last,
-    table_ptr, scales_ptr, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr, K, before_eps, eps,
+    table_ptr, factor_ptr, count, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
+    K: tl.constexpr, before_eps, eps,
     ROWS: tl.constexpr, WIDE: tl.constexpr, SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr, WITHIN: tl.constexpr,
-    BLOCK: tl.constexpr, BEFORE: tl.constexpr, SCALED: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
@@ -141,17 +141,18 @@ def _second(
         state = tl.load(first_ptr + (row - 1) * K + k, mask=k < K, other=0.0)
         tl.store(kept, state, mask=k < K)
     _write(
-        state, token, gains, table_ptr, scales_ptr, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
-        BLOCK, BEFORE, SCALED,
+        state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
+        BLOCK, BEFORE, BITS, GROUP,
     )  # fmt: skip
 
 
 @triton.jit
 def _on(
     states_ptr, at_ptr, logits_ptr, tops_ptr, ids_ptr, draft_ptr, P, V,
-    table_ptr, scales_ptr, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr, K, before_eps, eps,
+    table_ptr, factor_ptr, count, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
+    K: tl.constexpr, before_eps, eps,
     SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr, WITHIN: tl.constexpr,
-    BLOCK: tl.constexpr, BEFORE: tl.constexpr, SCALED: tl.constexpr, OVERLAP: tl.constexpr,
+    BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
@@ -161,7 +162,10 @@ def _on(
     state = tl.load(states_ptr + tl.load(at_ptr) * K + k, mask=k < K, other=0.0)
     token = _drafted(logits_ptr, tops_ptr, ids_ptr, P, V, SEGMENTS, SEGMENT, WITHIN)
     tl.store(draft_ptr, token)
-    _write(state, token, gains, table_ptr, scales_ptr, before_ptr, out_ptr, K, before_eps, eps, BLOCK, BEFORE, SCALED)
+    _write(
+        state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr, K, before_eps, eps,
+        BLOCK, BEFORE, BITS, GROUP,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -254,11 +258,10 @@ def _of_scores(scores: Scores) -> tuple[tuple[Tensor, Tensor], tuple[int, int], 
 
 def _arguments(of: Joining, rows: int) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
     """What all three that join have in common: what they write, arguments from the table on, sizes."""
-    scaled = isinstance(of.embedding, Eight)
-    numbers, scales = of.embedding if scaled else (of.embedding, of.embedding)
+    table = stream(of.embedding)
     gain, eps = of.before or (of.gains[0], of.eps)
-    columns = numbers.shape[1]
-    out = torch.empty(rows, 2 * columns, dtype=of.gains[0].dtype, device=numbers.device)
-    given = (numbers, scales, gain, *of.gains, out, columns, eps, of.eps)
-    sizes = {"BLOCK": triton.next_power_of_2(columns), "BEFORE": of.before is not None, "SCALED": scaled}
-    return out, given, sizes
+    count, columns = table.shape
+    out = torch.empty(rows, 2 * columns, dtype=of.gains[0].dtype, device=gain.device)
+    given = (table.numbers, table.factors, count, gain, *of.gains, out, columns, eps, of.eps)
+    sizes = {"BLOCK": triton.next_power_of_2(columns), "BEFORE": of.before is not None}
+    return out, given, sizes | {"BITS": table.bits, "GROUP": table.group}

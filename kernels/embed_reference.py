@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kernels.weights import Eight
+from kernels.weights import Table, dense, picked
 
 
-def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
-    at = ids.long()
-    if isinstance(table, Eight):
-        return table.codes[at].float() * table.scales[at].unsqueeze(-1)
-    return table[at].float()
+def embed(ids: Tensor, table: Table) -> Tensor:
+    return dense(picked(table, ids))

@@ -9,31 +9,29 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents
 
 from kernels.launching import options
-from kernels.weights import Eight
+from kernels.streams_triton import row_of_table
+from kernels.weights import Table, stream
 
 
 @triton.jit
 def _kernel(
-    ids_ptr, table_ptr, scales_ptr, out_ptr, K, BLOCK: tl.constexpr, SCALED: tl.constexpr, OVERLAP: tl.constexpr
+    ids_ptr, table_ptr, factor_ptr, out_ptr, V, K: tl.constexpr,
+    BLOCK: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
     row = tl.program_id(0)
     k = tl.arange(0, BLOCK)
-    number = tl.load(ids_ptr + row).to(tl.int64)
-    x = tl.load(table_ptr + number * K + k, mask=k < K, other=0).to(tl.float32)
-    if SCALED:
-        x *= tl.load(scales_ptr + number)
+    x = row_of_table(table_ptr, factor_ptr, tl.load(ids_ptr + row), k, V, K, BITS, GROUP)
     tl.store(out_ptr + row * K + k, x, mask=k < K)
 
 
-def embed(ids: Tensor, table: Tensor | Eight) -> Tensor:
-    scaled = isinstance(table, Eight)
-    numbers, scales = table if scaled else (table, table)
-    columns = numbers.shape[1]
-    out = torch.empty(len(ids), columns, dtype=torch.float32, device=numbers.device)
+def embed(ids: Tensor, table: Table) -> Tensor:
+    of = stream(table)
+    count, columns = of.shape
+    out = torch.empty(len(ids), columns, dtype=torch.float32, device=ids.device)
     _kernel[(len(ids),)](
-        ids, numbers, scales, out, columns,
-        BLOCK=triton.next_power_of_2(columns), SCALED=scaled, **options(4, first=True),
+        ids, of.numbers, of.factors, out, count, K=columns,
+        BLOCK=triton.next_power_of_2(columns), BITS=of.bits, GROUP=of.group, **options(4, first=True),
     )  # fmt: skip
     return out

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kernels.checks import expect, expect_shape, run, solid
-from kernels.weights import Eight, Four, Weight, shape_of
+from kernels.weights import Weight, parts_of, shape_of
 
 MOST_SLOTS = 32
 """Slots of a row, shared experts among them: a program reads from all of their matrices at once."""
@@ -102,6 +102,6 @@ def _expect(x: Tensor, ids: Tensor, weight: Weight, shared: Weight | None) -> tu
     if ids.shape[1] > MOST_SLOTS:
         raise ValueError(f"{ids.shape[1]} slots; expected at most {MOST_SLOTS}")
     for part in (weight, *([] if shared is None else [shared])):
-        for tensor in part if isinstance(part, Eight | Four) else (part,):
+        for tensor in parts_of(part):
             solid("weight", tensor)
     return shape_of(weight)

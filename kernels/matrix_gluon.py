@@ -70,6 +70,30 @@ fma.rn.bf16x2 $3, part, step, offset;
 }""")
 
 
+# Four codes of eight bits times their factor, rounded once: code + 128 under the exponent of 2^15 is 32,896 + code, of
+# which all steps but the last are exact.
+SCALE = gl.constexpr("""{
+.reg .b32 codes, part;
+.reg .f32 less, one, two;
+xor.b32 codes, $2, 0x80808080;
+mul.rn.f32 less, $3, 0fC7008000;
+prmt.b32 part, codes, 0x47000000, 0x7404;
+mov.b32 one, part;
+fma.rn.f32 one, one, $3, less;
+prmt.b32 part, codes, 0x47000000, 0x7414;
+mov.b32 two, part;
+fma.rn.f32 two, two, $3, less;
+cvt.rn.bf16x2.f32 $0, two, one;
+prmt.b32 part, codes, 0x47000000, 0x7424;
+mov.b32 one, part;
+fma.rn.f32 one, one, $3, less;
+prmt.b32 part, codes, 0x47000000, 0x7434;
+mov.b32 two, part;
+fma.rn.f32 two, two, $3, less;
+cvt.rn.bf16x2.f32 $1, two, one;
+}""")
+
+
 @gluon.constexpr_function
 def sums_layout(warps):
     return gl.NVMMADistributedLayout([2, 0], [warps, 1, 1], [1, 16, 8])
@@ -196,8 +220,14 @@ def fetch_factors(
     factor_ptr, first, N, i,
     K: gl.constexpr, GROUP: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
-    """The factors of chunk i, for four bits; else nothing of meaning."""
-    if BITS == 4:
+    """The factors of chunk i, for groups of columns; else nothing of meaning."""
+    if BITS == 8 and GROUP < K:
+        # A warp takes the columns of one group of a chunk.
+        L: gl.constexpr = gl.SliceLayout(1, copied_layout(WARPS, BITS))
+        here = i * WARPS + gl.arange(0, WARPS, layout=gl.SliceLayout(1, L))[:, None]
+        n = first + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, L))[None, :]
+        return gl.load(factor_ptr + here * N + n, mask=(n < N) & (here < K // GROUP), other=0.0)
+    elif BITS == 4:
         L: gl.constexpr = gl.SliceLayout(2, codes_layout(WARPS))
         GROUPS: gl.constexpr = K // GROUP
         w = gl.arange(0, WARPS, layout=gl.SliceLayout(1, gl.SliceLayout(2, L)))
@@ -208,6 +238,13 @@ def fetch_factors(
         return gl.load(factor_ptr + row * GROUPS + here, mask=(row < N) & (here < GROUPS), other=0)
     else:
         return i
+
+
+@gluon.jit
+def scaled(codes, factors):
+    """What a chunk of eight bits stands for where a warp's columns share a factor: bfloat16 [WARPS, 32, BLOCK_N]."""
+    spread, _ = gl.broadcast(factors.to(gl.float32)[:, None, :], codes)
+    return gl.inline_asm_elementwise(SCALE, "=r,=r,r,f,f,f,f", [codes, spread], dtype=gl.bfloat16, is_pure=True, pack=4)
 
 
 @gluon.jit

@@ -26,6 +26,7 @@ from kernels.matrix_gluon import (
     out_places,
     reads,
     rows_at,
+    scaled,
     stage,
     staged_chunk,
     steps_of,
@@ -35,7 +36,7 @@ from kernels.matrix_gluon import (
     widened,
 )
 from kernels.tiles import VOCABULARY, matrix_tile
-from kernels.weights import Weight, stream
+from kernels.weights import Head, stream
 
 
 @gluon.jit
@@ -56,7 +57,7 @@ def bring_normed(
 def normed_product(
     x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
     K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
-    BITS: gl.constexpr, BIAS: gl.constexpr,
+    BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr,
 ):  # fmt: skip
     """Rows from `first_m` on times the weight's from `first_n` on: as `out_places` lie."""
     staged, factors, gain = brought
@@ -68,6 +69,8 @@ def normed_product(
     squares = gl.zeros([WARPS, TOKENS, 32], gl.float32, layout=loaded_layout(WARPS, TOKENS))
     for i in gl.static_range(CHUNKS):
         numbers = staged_chunk(staged, i, WARPS, BITS)
+        if BITS == 8 and GROUP < K:
+            numbers = scaled(numbers, factors[i])
         for s in gl.static_range(STEPS):
             x = xs[i * STEPS + s].to(gl.float32)
             squares = gl.fma(x, x, squares)
@@ -75,7 +78,7 @@ def normed_product(
             sums = mma_v2(a, weights_at(numbers, factors[i], s, BLOCK_N, WARPS, BITS), sums)
     y = gl.sum(sums, 0) * norm_scale(squares, K, eps, WARPS, TOKENS)
     _, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
-    if BITS == 8:
+    if BITS == 8 and GROUP == K:
         y *= gl.load(factor_ptr + n, mask=n < N, other=0.0)
     if BIAS:
         y += gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
@@ -96,13 +99,13 @@ def _kernel(
         gdc_wait()
     y = normed_product(
         x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
-        K, BLOCK_N, WARPS, TOKENS, BITS, BIAS,
+        K, BLOCK_N, WARPS, TOKENS, BITS, GROUP, BIAS,
     )  # fmt: skip
     m, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
     gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None) -> Tensor:
     of = stream(weight)
     x = rows_of(x)
     count, columns = of.shape

@@ -12,16 +12,16 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.launching import options, rows_of, rows_together
-from kernels.streams_triton import fetch, whole
+from kernels.streams_triton import fetch, scaled, whole
 from kernels.tiles import VOCABULARY, tile
-from kernels.weights import Weight, stream
+from kernels.weights import Head, stream
 
 
 @triton.jit
 def _kernel(
     x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, rows, N, eps, x_stride,
     K: tl.constexpr, BLOCK_N: tl.constexpr, LANES: tl.constexpr, PARTS: tl.constexpr,
-    BITS: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
+    BITS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
@@ -33,7 +33,10 @@ def _kernel(
     for i in tl.static_range(CHUNKS):
         for j in tl.static_range(PARTS):
             n = first_n + j * BLOCK_N
-            weights += (fetch(weight_ptr, n, lanes, i, N, K, LANES),)
+            numbers = fetch(weight_ptr, n, lanes, i, N, K, LANES)
+            if BITS == 8 and GROUP < K:
+                numbers = scaled(numbers, factor_ptr, n, lanes, i, N, K, GROUP, LANES)
+            weights += (numbers,)
     if OVERLAP:
         gdc_wait()
     first = tl.program_id(1) * ROWS
@@ -58,7 +61,7 @@ def _kernel(
         for j in tl.static_range(PARTS):
             n = first_n + j * BLOCK_N
             y = tl.sum(dots[j], 1) * scale
-            if BITS == 8:
+            if BITS == 8 and GROUP == K:
                 y *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
             if BIAS:
                 y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)
@@ -66,7 +69,7 @@ def _kernel(
             tl.store(out_ptr + row.to(tl.int64) * N + n, y, mask=valid)
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None) -> Tensor:
     x = rows_of(x)
     of = whole(stream(weight))
     count, columns = of.shape
@@ -75,7 +78,7 @@ def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
     out = torch.empty(len(x), count, dtype=torch.float32, device=x.device)
     _kernel[(triton.cdiv(count, shape.rows * shape.parts), turns)](
         x, gain, of.numbers, of.factors, of.numbers if bias is None else bias, out, len(x), count, eps, x.stride(0),
-        K=columns, BLOCK_N=shape.rows, LANES=shape.lanes, PARTS=shape.parts, BITS=of.bits,
+        K=columns, BLOCK_N=shape.rows, LANES=shape.lanes, PARTS=shape.parts, BITS=of.bits, GROUP=of.group,
         ROWS=together, BIAS=bias is not None,
         **options(shape.warps, shape.registers),
     )  # fmt: skip

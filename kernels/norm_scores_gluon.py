@@ -17,7 +17,7 @@ from kernels.matrix_gluon import multiplied, out_places, reads, sums_layout
 from kernels.norm_linear_gluon import bring_normed, normed_product
 from kernels.ranking import Scores
 from kernels.tiles import matrix_tile
-from kernels.weights import Weight, stream
+from kernels.weights import Head, stream
 
 OP = "norm_linear_vocabulary"
 """Whose tiles these are: every program adds a row up in the same order."""
@@ -39,7 +39,7 @@ def _kernel(
         x_ptr += gl.load(at_ptr).to(gl.int64) * x_stride
     y = normed_product(
         x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
-        K, BLOCK_N, WARPS, TOKENS, BITS, BIAS,
+        K, BLOCK_N, WARPS, TOKENS, BITS, GROUP, BIAS,
     )  # fmt: skip
     m, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
     gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
@@ -48,7 +48,7 @@ def _kernel(
     gl.store(tops_ptr + row * P + gl.program_id(0), top, mask=row < rows)
 
 
-def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None, at: Tensor | None) -> Scores:
+def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None, at: Tensor | None) -> Scores:
     of = stream(weight)
     if not reads(of, OP):
         return norm_scores_triton.norm_scores(x, gain, eps, weight, bias, at)
@@ -62,7 +62,7 @@ def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tenso
 
 
 def arguments(
-    x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None, at: Tensor | None,
+    x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None, at: Tensor | None,
     logits: Tensor, tops: Tensor,
 ) -> dict[str, Any]:  # fmt: skip
     """What the kernel is given, by name."""

@@ -11,7 +11,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels import norm_linear_triton
 from kernels.launching import options
 from kernels.ranking import Scores
-from kernels.weights import Weight
+from kernels.weights import Head
 
 SEGMENT = 128
 
@@ -28,7 +28,7 @@ def _kernel(logits_ptr, tops_ptr, V, SEGMENT: tl.constexpr, OVERLAP: tl.constexp
     tl.store(tops_ptr + row * tl.num_programs(0) + segment, tl.max(scores, 0))
 
 
-def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None, at: Tensor | None) -> Scores:
+def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None, at: Tensor | None) -> Scores:
     some = x if at is None else x.index_select(0, at)
     logits = norm_linear_triton.norm_linear(some, gain, eps, weight, bias)
     rows, vocabulary = logits.shape

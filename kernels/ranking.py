@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.block import expect_product
 from kernels.checks import expect, expect_shape, run, solid
-from kernels.weights import Weight
+from kernels.weights import Head
 
 MOST_IDS = 32
 """Ids that `rank` can rank."""
@@ -32,14 +32,14 @@ class Scores(NamedTuple):
 
 
 def norm_scores(
-    x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None, at: Tensor | None = None
+    x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None = None, at: Tensor | None = None
 ) -> Scores:
     """`norm_linear`, and the highest score of each segment. x [R, K], weight [V, K].
 
     at: int32 [1], the one row that is computed.
     """
     expect("x", x, 2, torch.float32)
-    expect_product(x, weight, bias, gain)
+    expect_product(x, weight, bias, gain, head=True)
     if at is not None:
         expect("at", at, 1, torch.int32)
         expect_shape("at", at, 1)

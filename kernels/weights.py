@@ -25,6 +25,16 @@ class Eight(NamedTuple):
     scales: Tensor  # fp32 [N]
 
 
+class Q8(NamedTuple):
+    """A weight as a GGUF checkpoint has it in Q8_0: eight bits, and a scale for every GROUP columns of a row.
+
+    It stands for bfloat16(codes · scales): bit for bit what the checkpoint is in sixteen bits, in half of the bytes.
+    """
+
+    codes: Tensor  # int8 [N, K]
+    scales: Tensor  # fp16 [K/GROUP, N]: threads that have neighbouring rows read neighbouring scales
+
+
 class Four(NamedTuple):
     """A weight in four bits: (code - 8) · step + offset, where neighbouring columns share step and offset.
 
@@ -37,6 +47,10 @@ class Four(NamedTuple):
 
 
 Weight = Tensor | Eight | Four
+Head = Weight | Q8
+"""Of a product whose result is scores, one for each id."""
+Table = Tensor | Eight | Q8
+"""What rows are looked up in."""
 
 
 class Stream(NamedTuple):
@@ -48,38 +62,56 @@ class Stream(NamedTuple):
     shape: tuple[int, int]
     bits: int
     group: int
-    """Columns that share a factor; of no meaning but for four bits."""
+    """Columns of a row that share a factor; of no meaning for floating point."""
     pieces: int
     """Codes in one number."""
 
 
-def shape_of(weight: Weight) -> tuple[int, int]:
+def shape_of(weight: Head) -> tuple[int, int]:
     """(N, K)"""
     if isinstance(weight, Four):
         return len(weight.words), weight.words.shape[1] * WORD
-    rows, columns = (weight.codes if isinstance(weight, Eight) else weight).shape
+    rows, columns = parts_of(weight)[0].shape
     return rows, columns
 
 
-def stream(weight: Weight) -> Stream:
+def parts_of(weight: Head) -> tuple[Tensor, ...]:
+    """Its numbers, then what they are multiplied with."""
+    return (weight,) if isinstance(weight, Tensor) else tuple(weight)
+
+
+def picked(table: Table, rows: Tensor) -> Table:
+    """The rows `rows`, integers [n], of a table."""
+    at = rows.long()
+    if isinstance(table, Q8):
+        return Q8(table.codes[at], table.scales[:, at])
+    return Eight(table.codes[at], table.scales[at]) if isinstance(table, Eight) else table[at]
+
+
+def stream(weight: Head) -> Stream:
     """A weight as the kernels take it."""
     shape = shape_of(weight)
     if isinstance(weight, Four):
         return Stream(weight.words, weight.factors, shape, 4, shape[1] // weight.factors.shape[1], WORD)
     if isinstance(weight, Eight):
-        return Stream(weight.codes, weight.scales, shape, 8, 1, 1)
+        return Stream(weight.codes, weight.scales, shape, 8, shape[1], 1)
+    if isinstance(weight, Q8):
+        return Stream(weight.codes, weight.scales, shape, 8, GROUP, 1)
     return Stream(weight, weight, shape, 8 * weight.element_size(), 1, 1)
 
 
-def activations(weight: Weight) -> torch.dtype:
+def activations(weight: Head) -> torch.dtype:
     """What the activations between two products are kept in."""
     return weight.dtype if isinstance(weight, Tensor) else torch.bfloat16
 
 
-def dense(weight: Weight) -> Tensor:
+def dense(weight: Head) -> Tensor:
     """The numbers that a weight stands for, fp32 [N, K]."""
     if isinstance(weight, Eight):
         return weight.codes.float() * weight.scales.unsqueeze(-1)
+    if isinstance(weight, Q8):
+        codes: Tensor = weight.codes.unflatten(1, (-1, GROUP))
+        return (codes.float() * weight.scales.T.float().unsqueeze(-1)).flatten(1).bfloat16().float()
     if isinstance(weight, Four):
         count, columns = shape_of(weight)
         codes = (weight.words.unsqueeze(-1) >> _shifts(weight.words.device)) & 15  # [N, K/8, 8]

@@ -19,11 +19,11 @@ from model.engine.contracts import Drafter
 from model.engine.drafters import NoDraft
 from model.engine.graph_scorer import GraphScorer
 from model.engine.mtp_draft import MTPDraft, States
-from model.layers import Linear
 from model.loaders.drafting import has_drafts, load_drafts
 from model.loaders.pick import matrices, pick_rows
 from model.memory import lean
 from model.mtp_rows import MTPRows, in_few_bits
+from model.quantised import few_bits
 from model.threads import one_thread
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lo
     log.info("gap-filling adapter: %s", path.name)
     if decoder.device.type == "cpu" and decoder.rows != decoder.dtype:  # its weights are in fewer bits
         return lora.attach_eight_bits(decoder, lora.load(path))
-    if decoder.device.type != "cpu" and decoder.rows == decoder.dtype and isinstance(decoder.projection, Linear):
+    if decoder.device.type != "cpu" and decoder.rows == decoder.dtype and not few_bits(decoder.projection):
         return lora.attach_merged(decoder, lora.load(path))  # what the fused kernels read is plain weights
     if decoder.device.type != "cpu" and lora_bits.fits(decoder):  # or weights in few bits
         whole = matrices(model_path)
@@ -78,7 +78,7 @@ def mtp_drafters(
         modules = load_drafts(model_path, decoder)
     elif path is not None:
         log.info("drafting modules: %s", path.name)
-        small = None if isinstance(decoder.projection, Linear) else in_few_bits
+        small = in_few_bits if few_bits(decoder.projection) else None
         modules = mtp.load(path, decoder, decoder.rows, small)
     else:
         return [NoDraft() for _ in states]

@@ -16,7 +16,7 @@ from model.feed_forward.quantised import QuantisedExperts
 from model.layers import Linear
 from model.mtp import MTP, MTPModule
 from model.one_call import in_one_call
-from model.quantised import Int4Linear, Int8Linear, normed_product, pack_rows
+from model.quantised import Int4Linear, Int8Linear, few_bits, normed_product, pack_rows
 from model.rounding import GROUP, Int4, to_int4
 
 SLICE = 512  # rows rounded at once
@@ -40,7 +40,7 @@ class MTPRows:
         self._new_cache = partial(mtp.new_cache, capacity, 1, decoder.rows)
         self.cache = self._new_cache()
         self.head: nn.Module
-        plain = isinstance(decoder.projection, Linear)
+        plain = not few_bits(decoder.projection)
         if plain and (decoder.device.type == "cpu" or decoder.dtype == torch.float32):
             self.head = _plain(torch.cat([rows.to(decoder.device, decoder.dtype) for rows in head]))
         else:

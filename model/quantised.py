@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import kernels
 from kernels import Packed
-from kernels.weights import Eight
+from kernels.weights import GROUP, Q8, Table, dense, picked
 from model.layers import RMSNorm
 from model.rounding import Int4
+
+HEAD_SLICE = 8192
+"""Rows of a head that are widened at a time."""
 
 
 class Int8(NamedTuple):
@@ -93,14 +97,46 @@ class Int4Linear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """Token ids [B, T] -> fp32 rows [B, T, K] of a table in eight bits, which may be the head's."""
+    """Token ids [B, T] -> rows [B, T, K] of a table in eight bits, which may be the head's."""
 
-    def __init__(self, table: Eight) -> None:
+    def __init__(self, table: Table, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.table = table
+        self._dtype = dtype
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.table.codes[ids].float() * self.table.scales[ids].unsqueeze(-1)
+        return dense(picked(self.table, ids.flatten())).to(self._dtype).view(*ids.shape, -1)
+
+
+class Q8Linear(nn.Module):
+    """A head that stays as a checkpoint of Q8_0 has it: bfloat16 [..., K] -> [..., N], for a GPU.
+
+    It computes what a `Linear` in bfloat16 computes of the same checkpoint. The fused kernels read the eight bits;
+    by itself it makes sixteen of some rows at a time.
+    """
+
+    bias = None
+
+    def __init__(self, weight: Q8) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(len(self.weight.codes), device=x.device).split(HEAD_SLICE)
+        return torch.cat([F.linear(x, dense(picked(self.weight, some)).bfloat16()) for some in places], -1)
+
+
+def to_q8(rows: Tensor) -> Q8:
+    """Rows [N, K], K a multiple of GROUP, rounded as llama.cpp rounds to Q8_0: 255 steps for every GROUP columns."""
+    grouped = rows.float().unflatten(1, (-1, GROUP))
+    scales = grouped.abs().amax(-1) / 127
+    codes = (grouped / scales.clamp(min=1e-30).unsqueeze(-1)).round_().to(torch.int8)
+    return Q8(codes.flatten(1), scales.half().T.contiguous())
+
+
+def few_bits(module: nn.Module) -> bool:
+    """Were its weights rounded to eight bits or four?"""
+    return isinstance(module, Int8Linear | Int4Linear)
 
 
 class StoredEmbedding(nn.Module):

@@ -292,6 +292,7 @@ def random_decoder(dtype: str = "auto", device: str = "cuda") -> Decoder:
     from model import Decoder, ModelConfig
     from model.config import Rope
     from model.layers import Rotary
+    from model.quantised import Int8Embedding, Q8Linear, to_q8
 
     config = ModelConfig(
         family="qwen2", vocab_size=151_936, width=896, layers=24, heads=14, groups=2, head_width=64,
@@ -311,6 +312,9 @@ def random_decoder(dtype: str = "auto", device: str = "cuda") -> Decoder:
             weight.data.add_(1)
     if dtype == "int4":
         _quantise(decoder)
+    elif kept == torch.bfloat16:
+        head = to_q8(decoder.get_parameter("embedding.weight").data)
+        decoder.projection, decoder.embedding = Q8Linear(head), Int8Embedding(head, kept)
     return decoder.eval()
 
 

@@ -47,7 +47,7 @@ def fim(
     asked = trained.Asked(path, *where, files, count) if files else None
     if asked:
         trained.kept(out / "figures.json", "before", lambda: trained.gaps(asked, begin, click.echo))
-    decoder = models.load(path, *where)
+    decoder = models.load(path, *where, trainable=True)
     tokenizer = models.load_tokenizer(path)
     adapter = lora.load(begin) if begin else lora.fresh(decoder, rank, seed)
     plan = GapPlan(budget=budget, prompt_weight=prompt_weight, seed=seed)
@@ -111,7 +111,7 @@ def mtp(
     asked = trained.Asked(path, *where, files, count) if files else None
     if asked and begin:
         trained.kept(out / "figures.json", "before", lambda: trained.drafts(asked, adapter, begin, click.echo))
-    decoder = models.load(path, *where)
+    decoder = models.load(path, *where, trainable=True)
     corpus, end = Corpus(data), parts.end_id(models.load_tokenizer(path))
     if begin:
         learning = modules.load(begin, decoder).requires_grad_(True).train()

@@ -15,14 +15,14 @@ from model.engine.shared import SharedPasses, SharedScorer
 from model.errors import ModelUsageError
 from model.lora import Switch
 from model.one_call import OneCall
-from model.quantised import Int4Linear, Int8Linear
+from model.quantised import few_bits
 
 log = logging.getLogger(__name__)
 
 
 def pace_of(decoder: Decoder) -> Pace | Steady:
     """Threads may become fewer where that changes no bit: sums of whole numbers, and attention row by row."""
-    exact = isinstance(decoder.projection, Int8Linear | Int4Linear)
+    exact = few_bits(decoder.projection)
     plain = decoder.config.experts is None and decoder.config.latent is None
     alone = all(isinstance(block, OneCall) and block.takes_all for block in decoder.blocks)
     return Pace(torch.get_num_threads()) if exact and (plain or alone) else STEADY
@@ -34,8 +34,7 @@ def gains_together(decoder: Decoder) -> bool:
     On a processor whose products read each weight once for all rows. In floating point few rows are multiplied one by
     one or four by four, experts token by token, so that no bit depends on the others (`model.layers.ROWS_APART`).
     """
-    few_bits = isinstance(decoder.projection, Int8Linear | Int4Linear)
-    return decoder.device.type == "cpu" and few_bits and decoder.config.experts is None
+    return decoder.device.type == "cpu" and few_bits(decoder.projection) and decoder.config.experts is None
 
 
 def scorers_for(

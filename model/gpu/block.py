@@ -20,7 +20,7 @@ from model.decoder import Block, Decoder
 from model.errors import ModelUsageError
 from model.gpu import halves
 from model.gpu.halves import CHUNK, AttentionHalf, Dense, FeedForwardHalf, Grouped, attention_half, feed_forward_half
-from model.gpu.parts import FORMAT, norm_of, product_of, rotation_table, table_of, weight_of
+from model.gpu.parts import FORMAT, head_of, norm_of, rotation_table, table_of
 
 MOST_ROWS = 32
 """Rows of a block."""
@@ -45,7 +45,7 @@ def unsupported(decoder: Decoder) -> str | None:
         assert isinstance(block, Block)
         if found := halves.problem(block.attention, block.feed_forward):
             return found
-    return FORMAT if table_of(decoder.embedding) is None or weight_of(decoder.projection) is None else None
+    return FORMAT if table_of(decoder.embedding) is None or head_of(decoder.projection) is None else None
 
 
 class BlockPass:
@@ -54,8 +54,8 @@ class BlockPass:
     def __init__(self, decoder: Decoder, cache: Cache) -> None:
         if problem := unsupported(decoder):
             raise ModelUsageError(f"this model cannot be computed by fused kernels: {problem}")
-        table = table_of(decoder.embedding)
-        assert table is not None
+        table, head = table_of(decoder.embedding), head_of(decoder.projection)
+        assert table is not None and head is not None
         self.embedding = table
         self.rotation = rotation_table(decoder.config.rope, places(decoder, cache.max_length), decoder.device)
         self.layers = [
@@ -65,7 +65,7 @@ class BlockPass:
         ]
         self._through = Layers(self.layers, self.rotation)
         self.norm = norm_of(decoder.norm)
-        self.projection = product_of(decoder.projection)
+        self.projection = head
 
     def hidden(self, ids: Tensor, start: Tensor) -> Tensor:
         """ids int32 [R] at positions start … -> the residual stream behind the last layer, fp32 [R, K]."""

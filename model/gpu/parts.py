@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kernels.weights import Eight, Four, Weight
+from kernels.weights import Eight, Four, Head, Table, Weight
 from model.config import Rope
 from model.layers import Embedding, Linear, RMSNorm, frequencies
-from model.quantised import Int4Linear, Int8Embedding, Int8Linear
+from model.quantised import Int4Linear, Int8Embedding, Int8Linear, Q8Linear
 
 FORMAT = "its weights are in a format that the fused kernels do not read"
 
@@ -22,6 +22,13 @@ class Norm(NamedTuple):
 
 class Product(NamedTuple):
     weight: Weight
+    bias: Tensor | None
+
+
+class HeadProduct(NamedTuple):
+    """The one whose result is scores."""
+
+    weight: Head
     bias: Tensor | None
 
 
@@ -37,6 +44,13 @@ def product_of(module: nn.Module) -> Product:
     return Product(weight, None if bias is None else bias.detach())
 
 
+def head_of(module: nn.Module) -> HeadProduct | None:
+    """What computes scores, as the ops take it; None if its weight is in another format."""
+    if isinstance(module, Q8Linear):
+        return HeadProduct(module.weight, None)
+    return None if weight_of(module) is None else HeadProduct(*product_of(module))
+
+
 def weight_of(module: nn.Module) -> Weight | None:
     """What the fused products read of a module; None if it has no such thing."""
     if isinstance(module, Linear):
@@ -46,7 +60,7 @@ def weight_of(module: nn.Module) -> Weight | None:
     return None
 
 
-def table_of(module: nn.Module) -> Tensor | Eight | None:
+def table_of(module: nn.Module) -> Table | None:
     """The rows that ids stand for; None if they are in another format."""
     if isinstance(module, Embedding):
         return module.weight.detach()

@@ -28,11 +28,13 @@ ROUNDED = 0.3
 
 
 @lean()
-def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
+def load(path: str | Path, device: str = "cpu", dtype: str = "auto", *, trainable: bool = False) -> Decoder:
     """The decoder in a GGUF file or in a folder with `config.json` and safetensors.
 
     dtype: what weights are kept in: "float32", "bfloat16", "int8" or "int4" (both on a CPU), or "auto": bfloat16 on
     CUDA; on a CPU float32 for a checkpoint in float32, else int8.
+    trainable: whether all matrices of floating point are parameters. If not, a head that a GGUF file has in Q8_0 stays
+    so on CUDA beside bfloat16, which are the same numbers in half of the memory.
     Raises a ModelError that names what is wrong with the file, the weights, the device or the dtype.
     """
     path = Path(path)
@@ -49,7 +51,7 @@ def load(path: str | Path, device: str = "cpu", dtype: str = "auto") -> Decoder:
     prepare(source, precision, place)
     with torch.device("meta"):
         decoder = Decoder(source.config, precision.dtype, precision.rows)
-    fill(decoder, match(source, decoder), precision, place)
+    fill(decoder, match(source, decoder), precision, place, trainable=trainable)
     log.info("%s: %s on %s", path.name, name, place)
     return decoder.eval()
 

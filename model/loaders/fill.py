@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from kernels.weights import Eight
+from kernels.weights import Q8, Eight
 from model.attention import attention
 from model.config import ModelConfig
 from model.decoder import Block, Decoder
@@ -26,6 +26,7 @@ from model.quantised import (
     Int8,
     Int8Embedding,
     Int8Linear,
+    Q8Linear,
     StoredEmbedding,
     to_int8_by_slices,
 )
@@ -86,11 +87,15 @@ def prepare(source: Source, precision: Precision, device: torch.device) -> None:
         begin_to_compile(_block(source.config))
 
 
-def fill(decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device) -> None:
-    """Give a decoder that was built on the meta device its weights, on `device`."""
+def fill(
+    decoder: Decoder, weights: Mapping[str, Matrix], precision: Precision, device: torch.device, *, trainable: bool
+) -> None:
+    """Give a decoder that was built on the meta device its weights, on `device`; trainable: as `load` says."""
     if precision.linear != "float":
         shrink(decoder, weights, precision, device)
         _put(decoder, "embedding", _embedding(decoder, weights, device))
+    elif precision.dtype == torch.bfloat16 and device.type == "cuda" and not trainable:
+        keep_head(decoder, weights, device)
     read: dict[Matrix, nn.Parameter] = {}  # a head that is the embedding is read once
     for key, weight in list(decoder.named_parameters(remove_duplicate=False)):
         matrix = weights[key]
@@ -160,6 +165,20 @@ def _embedding(decoder: Decoder, weights: Mapping[str, Matrix], device: torch.de
     if tied and isinstance(head, Int8Linear) and isinstance(head.packed.data, Eight):
         return Int8Embedding(head.packed.data)
     return Int8Embedding(Eight(*(part.to(device) for part in _int8(matrix))))
+
+
+def keep_head(decoder: Decoder, weights: Mapping[str, Matrix], device: torch.device) -> None:
+    """Leave a head in the checkpoint's own eight bits, if it has Q8_0, and an embedding that is the same matrix.
+
+    The numbers are those of sixteen bits, bit for bit. A pass reads half as much of what is its largest matrix.
+    """
+    matrix = weights["projection.weight"]
+    if found := matrix.eight_bits():
+        codes, scales = found
+        head = Q8(codes.to(device), scales.to(device).T.contiguous())
+        _put(decoder, "projection", Q8Linear(head))
+        if matrix is weights["embedding.weight"]:
+            _put(decoder, "embedding", Int8Embedding(head, decoder.dtype))
 
 
 def _quantised(

@@ -121,14 +121,22 @@ def _q6_k(blocks: Tensor) -> Tensor:
     return numbers.flatten(-2)
 
 
+def codes_and_scales(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of Q8_0, uint8 [N, row bytes] -> codes int8 [N, K] and scales fp16 [N, K/32]."""
+    blocks = rows.unflatten(-1, (-1, Q8_0.size))
+    scales = blocks[..., :2].contiguous().view(torch.float16).squeeze(-1)
+    return blocks[..., 2:].contiguous().view(torch.int8).flatten(-2), scales
+
+
 F32 = Kind("F32", 1, 4, _plain(torch.float32))
+Q8_0 = Kind("Q8_0", 32, 34, _q8_0, (0,))
 
 KINDS: dict[int, Kind] = {
     0: F32,
     1: Kind("F16", 1, 2, _plain(torch.float16)),
     2: Kind("Q4_0", 32, 18, _q4_0, (0,)),
     6: Kind("Q5_0", 32, 22, _q5_0, (0,)),
-    8: Kind("Q8_0", 32, 34, _q8_0, (0,)),
+    8: Q8_0,
     12: Kind("Q4_K", 256, 144, _q4_k, (0, 2)),
     13: Kind("Q5_K", 256, 176, _q5_k, (0, 2)),
     14: Kind("Q6_K", 256, 210, _q6_k, (208,)),

@@ -10,6 +10,7 @@ from torch import Tensor
 import kernels
 from kernels import Packed
 from model.errors import BadWeights, printable
+from model.loaders.ggml import Q8_0, codes_and_scales
 from model.loaders.names import Pairs, Part
 from model.loaders.sources import Source
 from model.loaders.storage import FOUR_BITS, taken_apart
@@ -110,6 +111,15 @@ class Matrix:
             self._checked(part, scales.float())
             found.append([_halves(half, part.pairs) if part.pairs else half for half in (codes, scales)])
         codes, scales = (torch.cat(halves) for halves in zip(*found, strict=True))
+        return codes, scales
+
+    def eight_bits(self) -> tuple[Tensor, Tensor] | None:
+        """Codes int8 [N, K] and scales fp16 [N, K/32], if the checkpoint has Q8_0: code · scale. Of one part only."""
+        (part,) = self.parts
+        if self._source.kind(part.name) is not Q8_0:
+            return None
+        codes, scales = codes_and_scales(self._source.stored(part.name)[0])
+        self._checked(part, scales.float())
         return codes, scales
 
     def _part(self, part: Part) -> Iterator[Tensor]:

@@ -17,7 +17,10 @@ from model.engine.graph_scorer import PREFILLS, WIDTHS, GraphScorer
 from model.engine.scorer import CachedScorer
 from model.errors import ModelUsageError
 from model.gpu import unsupported
-from model.quantised import Int8Embedding, Int8Linear
+from model.layers import Linear
+from model.loaders.fill import keep_head
+from model.loaders.pick import matrices
+from model.quantised import Int8Embedding, Int8Linear, Q8Linear
 from tests.tiny import write_tiny_gguf
 from validators import AcceptAll
 
@@ -178,6 +181,27 @@ def test_weights_of_few_bits_give_what_their_modules_give(tmp_path: Path, dtype:
     ours, theirs = (ranking._rows.logits(0) if ranking is ours else ranking._rows[0] for ranking in (ours, theirs))
     # The modules round activations to bfloat16 before every product; the block's products do not.
     assert float((ours - theirs).norm() / theirs.norm()) < 2e-2
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_in_the_checkpoints_own_bits_changes_no_bit(tmp_path: Path, tied: bool, device: str) -> None:
+    path = write_tiny_gguf(tmp_path, kind="Q8_0", width=96, heads=3, groups=1, layers=2, feed_forward=96, tied=tied)
+    plain = model.load(path, device=device, dtype="bfloat16", trainable=True)
+    ours = model.load(path, device=device, dtype="bfloat16")
+    if device == "cpu":  # where loaders leave it sixteen
+        keep_head(ours, matrices(path), ours.device)
+    assert isinstance(ours.projection, Q8Linear) and isinstance(plain.projection, Linear)
+    assert isinstance(ours.embedding, Int8Embedding) == tied
+    held = {name for name, _ in plain.named_parameters()} - {name for name, _ in ours.named_parameters()}
+    assert held == ({"embedding.weight"} if tied else {"projection.weight"})  # a tied head has one name
+    found = [GraphScorer(decoder, CAPACITY) for decoder in (plain, ours)]
+    for new in (ids(3), ids(70, 1), [5], ids(8, 2)):
+        theirs, mine = (scorer.extend(new, Greedy())[-1]._rows.logits(0) for scorer in found)
+        assert torch.equal(theirs, mine)
+    text = torch.tensor([ids(20)], device=device)
+    assert torch.equal(plain.embedding(text), ours.embedding(text))
+    close = {"rtol": 0.0, "atol": 2e-2}  # one row at a time is added up in another order
+    assert torch.allclose(plain(text).float(), ours(text).float(), **close)
 
 
 def test_says_which_decoders_it_cannot_compute(tmp_path: Path, device: str) -> None:

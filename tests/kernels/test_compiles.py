@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kernels import launching
+from model.quantised import to_q8
 from tests.kernels.compiled import TYPES
 from tests.kernels.test_finish import DEFAULT, some
 from tests.kernels.test_pairs_block import few_bits, random
@@ -57,16 +58,18 @@ def test_queries_keys_and_values_leave_room(rows: int, bits: int, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.skipif(launching.INTERPRETED, reason="kernels are decorated for Triton's interpreter")
-@pytest.mark.parametrize(("rows", "bits", "one"), [(3, 16, False), (1, 16, True), (1, 8, True)])
-def test_scores_and_the_highest_of_segments(rows: int, bits: int, one: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rows", "bits", "one"), [(3, 16, False), (1, 16, True), (1, 8, True), (3, 8.5, False)])
+def test_scores_and_the_highest_of_segments(rows: int, bits: float, one: bool, tmp_path: Path) -> None:
+    """bits: 8.5 are those of Q8_0."""
     from kernels import norm_scores_gluon
 
-    weight: Any = random(2048, 896).bfloat16() if bits == 16 else few_bits(2048, 896, bits, "cpu")
+    made = random(2048, 896)
+    weight: Any = {16: made.bfloat16(), 8: few_bits(2048, 896, 8, "cpu"), 8.5: to_q8(made)}[bits]
     x, gain, at = torch.zeros(rows, 896), torch.zeros(896).bfloat16(), torch.zeros(1, dtype=torch.int32)
     tops = torch.zeros(rows, 64)
     given = norm_scores_gluon.arguments(x, gain, 1e-6, weight, None, at if one else None, x, tops)
     options = {"num_warps": given["WARPS"], "enable_fp_fusion": False}
-    size = 8 if bits == 8 else 16  # eight neighbouring columns a thread
+    size = 16 if bits == 16 else 8  # eight neighbouring columns a thread
     # Four programs fit a multiprocessor.
     assert checked(norm_scores_gluon._kernel, given | {"OVERLAP": True}, options, tmp_path, size) <= 57_344
 

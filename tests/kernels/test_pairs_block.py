@@ -16,6 +16,7 @@ from torch import Tensor
 import kernels
 from kernels import backend, launching
 from kernels.weights import Eight, Weight, dense, four, shape_of
+from model.quantised import to_q8
 
 # Sums of fp32 products, in another order; what is rounded to bfloat16 behind them differs by 2^-8 where the interpreter
 # cuts off what a GPU rounds.
@@ -101,6 +102,29 @@ def test_products_of_few_bits(rows: int, k: int, n: int, bits: int, group: int, 
     assert error(*both(lambda: kernels.linear_add(stream, x.bfloat16(), weight))) <= (
         bound if bits == 4 else SUMS[torch.bfloat16]
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "k", "n"),
+    [
+        (1, 32, 9),
+        (3, 160, 131),
+        pytest.param(3, 896, 151_936, marks=pytest.mark.gpu),
+        pytest.param(17, 896, 1000, marks=pytest.mark.gpu),
+        pytest.param(32, 992, 65, marks=pytest.mark.gpu),
+        pytest.param(2, 8192, 40, marks=pytest.mark.gpu),  # too long for matrix units
+    ],
+)
+def test_a_head_of_q8_gives_what_its_sixteen_bits_give(rows: int, k: int, n: int, device: str) -> None:
+    x, gain, stored = random(rows, k, device=device), random(k, device=device), to_q8(random(n, k, device=device))
+    stored = stored._replace(scales=stored.scales * torch.linspace(1e-3, 900, n, device=device).half())
+    same = dense(stored).bfloat16()
+    ours, twin = both(lambda: kernels.norm_linear(x, gain, 1e-6, stored))
+    assert error(ours, twin) <= BOUNDS[torch.bfloat16]
+    if not launching.INTERPRETED and k < 8192:  # both on matrix units, which add them up in one order
+        assert torch.equal(ours, kernels.norm_linear(x, gain, 1e-6, same))
+    with pytest.raises(ValueError, match="a head's products alone"):
+        kernels.linear_add(random(rows, n, device=device), x, stored)  # type: ignore[arg-type]
 
 
 def test_four_bits_stand_for_what_they_were_made_of(device: str) -> None:
@@ -215,6 +239,11 @@ def test_embedding_is_exact(device: str) -> None:
         assert torch.equal(*both(lambda table=table, ids=ids: kernels.embed(ids, table)))
         codes = few_bits(11, columns, 8, device)
         assert torch.equal(*both(lambda table=codes, ids=ids: kernels.embed(ids, table)))
+    stored = to_q8(random(11, 992, device=device))
+    same = dense(stored).bfloat16()
+    ours, twin = both(lambda: kernels.embed(ids, stored))
+    assert torch.equal(twin, kernels.embed(ids, same))
+    assert torch.equal(ours, twin) or (launching.INTERPRETED and error(ours, twin) <= BOUNDS[torch.bfloat16])
 
 
 @pytest.mark.parametrize(("rows", "columns", "group"), [(3, 32, 32), (65, 192, 64), (16, 1024, 256)])

@@ -13,7 +13,8 @@ import kernels
 from kernels import launching
 from kernels.drafting import Joining
 from kernels.ranking import Scores
-from kernels.weights import Weight
+from kernels.weights import Head
+from model.quantised import to_q8
 from tests.kernels.test_pairs_block import BOUNDS, both, error, few_bits, random
 
 pytestmark = [
@@ -27,7 +28,7 @@ def tops(logits: Tensor, segment: int) -> Tensor:
     return torch.stack([some.amax(1) for some in logits.split(segment, 1)], 1)
 
 
-@pytest.mark.parametrize("bits", [32, 16, 8])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "eight bits", "Q8_0"])
 @pytest.mark.parametrize(
     ("rows", "k", "n"),
     [
@@ -38,9 +39,14 @@ def tops(logits: Tensor, segment: int) -> Tensor:
         pytest.param(19, 896, 32_768, marks=pytest.mark.gpu),
     ],
 )
-def test_scores_and_the_best_of_each_segment(rows: int, k: int, n: int, bits: int, device: str) -> None:
-    dtype = torch.float32 if bits == 32 else torch.bfloat16
-    weight: Weight = few_bits(n, k, bits, device) if bits == 8 else random(n, k, dtype=dtype, device=device)
+def test_scores_and_the_best_of_each_segment(rows: int, k: int, n: int, kind: str, device: str) -> None:
+    dtype = torch.float32 if kind == "float32" else torch.bfloat16
+    k = k if kind != "Q8_0" else -(-k // 32) * 32  # of which it has whole groups
+    weight: Head = random(n, k, dtype=dtype, device=device)
+    if kind == "eight bits":
+        weight = few_bits(n, k, 8, device)
+    elif kind == "Q8_0":
+        weight = to_q8(random(n, k, device=device))
     x, gain = random(rows, k, device=device), random(k, dtype=dtype, device=device)
     ours, twin = both(lambda: kernels.norm_scores(x, gain, 1e-6, weight))
     assert error(ours.logits, twin.logits) <= BOUNDS[dtype]
@@ -104,7 +110,7 @@ def test_the_host_reads_what_the_device_writes(device: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [63, 1000])
-@pytest.mark.parametrize("kind", ["plain", "eight bits", "chained"])
+@pytest.mark.parametrize("kind", ["plain", "eight bits", "Q8_0", "chained"])
 @pytest.mark.parametrize(("rows", "tokens_next"), [(3, 3), (5, 5), (8, 4), (16, 3)])
 def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: int, device: str) -> None:
     """All that lies between the layers of modules, from one block to the next, with layers that are made up."""
@@ -113,7 +119,14 @@ def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: 
     def some(most: int, *shape: int) -> Tensor:
         return torch.randint(0, most, shape, generator=generator, dtype=torch.int32).to(device)
 
-    table: Any = few_bits(900, columns, 8, device) if kind == "eight bits" else random(900, columns, device=device)
+    columns = columns if kind != "Q8_0" else -(-columns // 32) * 32  # of which it has whole groups
+    table: Any = random(900, columns, device=device)
+    if kind == "eight bits":
+        table = few_bits(900, columns, 8, device)
+    elif kind == "Q8_0":
+        table = to_q8(table)
+    # The interpreter cuts off what is rounded elsewhere.
+    rounded = torch.bfloat16 if kind == "Q8_0" and launching.INTERPRETED else torch.float32
     before = (random(columns, seed=2, device=device), 1e-5) if kind == "chained" else None
     gains = (random(columns, device=device), random(columns, device=device, seed=1))
     of, ids = Joining(before, gains, 1e-6, table), some(900, 300)
@@ -149,7 +162,7 @@ def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: 
                 return torch.cat([joined, parts[1][:seen], *parts[2:]]), kept, *numbers
 
             ours, twin = both(call)
-            assert error(ours[0], twin[0]) <= BOUNDS[torch.float32]
+            assert error(ours[0], twin[0]) <= BOUNDS[rounded]
             assert all(torch.equal(*pair) for pair in zip(ours[1:], twin[1:], strict=True))
 
 
