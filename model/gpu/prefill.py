@@ -25,7 +25,7 @@ from model.quantised import Int4Linear, Int8Linear
 
 LEAST_SEEN = 64
 """Positions that a pass sees at least, but at the very start."""
-PIECE = 512
+PIECE = 1024
 """Rows of a feed-forward at a time."""
 
 
