@@ -27,9 +27,9 @@ def embed(ids: Tensor, table: Table) -> Tensor:
     return y
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None = None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """rms_norm(x, gain) Wᵀ + b: x [R, K], gain [K], weight [N, K], bias [N] -> fp32 [R, N]."""
-    expect_product(x, weight, bias, gain, head=True)
+    expect_product(x, weight, bias, gain)
     y: Tensor = run("norm_linear", x).norm_linear(x, gain, eps, weight, bias)
     return y
 

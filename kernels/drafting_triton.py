@@ -62,14 +62,14 @@ def _gains(
 
 @triton.jit
 def _write(
-    state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr, K: tl.constexpr, before_eps, eps,
+    state, token, gains, table_ptr, factor_ptr, before_ptr, out_ptr, K: tl.constexpr, before_eps, eps,
     BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Normed state [BLOCK] beside the normed embedding of a token: a row of 2K."""
     before, of_state, of_token = gains
     k = tl.arange(0, BLOCK)
     inside = k < K
-    embedded = row_of_table(table_ptr, factor_ptr, token, k, count, K, BITS, GROUP)
+    embedded = row_of_table(table_ptr, factor_ptr, token, k, K, BITS, GROUP)
     if BEFORE:
         state = state * tl.rsqrt(tl.sum(state * state, 0) / K + before_eps) * before
         state = state.to(before_ptr.dtype.element_ty).to(tl.float32)
@@ -83,7 +83,7 @@ def _write(
 @triton.jit
 def _first(
     best_ptr, block_ptr, streams_ptr, plan_ptr, last,
-    table_ptr, factor_ptr, count, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
+    table_ptr, factor_ptr, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
     K: tl.constexpr, before_eps, eps,
     ROWS: tl.constexpr, WIDE: tl.constexpr, LANES: tl.constexpr, FURTHER: tl.constexpr, PLAN: tl.constexpr,
     BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
@@ -101,7 +101,7 @@ def _first(
     token = tl.where(row == 0, pending, tl.load(best_ptr + (row - 1) * WIDE, mask=row > 0, other=0))
     state = tl.load(streams_ptr + place * K + k, mask=k < K, other=0.0)
     _write(
-        state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
+        state, token, gains, table_ptr, factor_ptr, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
         BLOCK, BEFORE, BITS, GROUP,
     )  # fmt: skip
     if row == 0:
@@ -115,7 +115,7 @@ def _first(
 @triton.jit
 def _second(
     best_ptr, block_ptr, plan_ptr, logits_ptr, tops_ptr, ids_ptr, first_ptr, states_ptr, drafts_ptr, P, V, last,
-    table_ptr, factor_ptr, count, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
+    table_ptr, factor_ptr, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
     K: tl.constexpr, before_eps, eps,
     ROWS: tl.constexpr, WIDE: tl.constexpr, SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr, WITHIN: tl.constexpr,
     BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
@@ -141,7 +141,7 @@ def _second(
         state = tl.load(first_ptr + (row - 1) * K + k, mask=k < K, other=0.0)
         tl.store(kept, state, mask=k < K)
     _write(
-        state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
+        state, token, gains, table_ptr, factor_ptr, before_ptr, out_ptr + row * 2 * K, K, before_eps, eps,
         BLOCK, BEFORE, BITS, GROUP,
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def _second(
 @triton.jit
 def _on(
     states_ptr, at_ptr, logits_ptr, tops_ptr, ids_ptr, draft_ptr, P, V,
-    table_ptr, factor_ptr, count, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
+    table_ptr, factor_ptr, before_ptr, state_gain_ptr, token_gain_ptr, out_ptr,
     K: tl.constexpr, before_eps, eps,
     SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr, WITHIN: tl.constexpr,
     BLOCK: tl.constexpr, BEFORE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, OVERLAP: tl.constexpr,
@@ -163,7 +163,7 @@ def _on(
     token = _drafted(logits_ptr, tops_ptr, ids_ptr, P, V, SEGMENTS, SEGMENT, WITHIN)
     tl.store(draft_ptr, token)
     _write(
-        state, token, gains, table_ptr, factor_ptr, count, before_ptr, out_ptr, K, before_eps, eps,
+        state, token, gains, table_ptr, factor_ptr, before_ptr, out_ptr, K, before_eps, eps,
         BLOCK, BEFORE, BITS, GROUP,
     )  # fmt: skip
 
@@ -260,8 +260,8 @@ def _arguments(of: Joining, rows: int) -> tuple[Tensor, tuple[Any, ...], dict[st
     """What all three that join have in common: what they write, arguments from the table on, sizes."""
     table = stream(of.embedding)
     gain, eps = of.before or (of.gains[0], of.eps)
-    count, columns = table.shape
+    columns = table.shape[1]
     out = torch.empty(rows, 2 * columns, dtype=of.gains[0].dtype, device=gain.device)
-    given = (table.numbers, table.factors, count, gain, *of.gains, out, columns, eps, of.eps)
+    given = (table.numbers, table.factors, gain, *of.gains, out, columns, eps, of.eps)
     sizes = {"BLOCK": triton.next_power_of_2(columns), "BEFORE": of.before is not None}
     return out, given, sizes | {"BITS": table.bits, "GROUP": table.group}

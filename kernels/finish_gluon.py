@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from triton.runtime import driver
 from kernels import finish_reference
 from kernels.finish_phases_gluon import kernel
 from kernels.finishing import MOST_CHUNKS, Finish
+from kernels.grid_gluon import multiprocessors
 from kernels.launching import options
 from kernels.rooms_gluon import TILE
 from kernels.weights import Stream, stream
@@ -36,27 +36,21 @@ SQUARED = 256
 
 
 def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of: Finish) -> Tensor:
-    early = plan(of, len(x), programs(), shared_most())
+    early = plan(of, len(x), multiprocessors(), shared_most())
     # What is too large for one number of rows goes op by op for all: every row is added up in one order.
-    widest = plan(of, ROWS + 1, programs(), shared_most())
+    widest = plan(of, ROWS + 1, multiprocessors(), shared_most())
     if early is None or widest is None or means.shape[2] > MOST_CHUNKS or means.dtype != torch.bfloat16:
         return finish_reference.finish(x, means, sums, start, chunk, of)
     x = x.contiguous()
     y = torch.empty_like(x)
-    given = arguments(x, means.contiguous(), sums.contiguous(), start, chunk, of, y, programs(), early)
-    kernel[(programs(),)](**given, **options(WARPS, REGISTERS[given["BITS"]]))
+    given = arguments(x, means.contiguous(), sums.contiguous(), start, chunk, of, y, multiprocessors(), early)
+    kernel[(multiprocessors(),)](**given, **options(WARPS, REGISTERS[given["BITS"]]))
     return y
 
 
 def at_once(rows: int) -> int:
     """Rows whose chunks are put together at once."""
     return next((some for some in (1, 4) if some >= rows), ROWS)
-
-
-@cache
-def programs() -> int:
-    """One for each multiprocessor."""
-    return torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
 
 
 def shared_most() -> int:

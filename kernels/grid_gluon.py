@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import torch
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
@@ -36,6 +39,12 @@ REACHED:
 bar.sync 0;
 mov.u32 $0, 0;
 }""")
+
+
+@cache
+def multiprocessors() -> int:
+    """Of the GPU that is used."""
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count
 
 
 @gluon.jit

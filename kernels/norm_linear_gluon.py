@@ -26,7 +26,6 @@ from kernels.matrix_gluon import (
     out_places,
     reads,
     rows_at,
-    scaled,
     stage,
     staged_chunk,
     steps_of,
@@ -35,54 +34,10 @@ from kernels.matrix_gluon import (
     weights_at,
     widened,
 )
-from kernels.tiles import VOCABULARY, matrix_tile
-from kernels.weights import Head, stream
+from kernels.tiles import matrix_tile
+from kernels.weights import Weight, stream
 
-
-@gluon.jit
-def bring_normed(
-    weight_ptr, factor_ptr, gain_ptr, first_n, N,
-    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
-    BITS: gl.constexpr, GROUP: gl.constexpr,
-):  # fmt: skip
-    """What does not depend on the kernel before this one: weights, under way before it has ended, factors and gains."""
-    staged = stage(weight_ptr, first_n, N, K, BLOCK_N, WARPS, BITS)
-    factors = ()
-    for i in gl.static_range(chunks_of(K, WARPS, BITS)):
-        factors += (fetch_factors(factor_ptr, first_n, N, i, K, GROUP, BLOCK_N, WARPS, BITS),)
-    return staged, factors, gains(gain_ptr, K, WARPS, TOKENS, BITS)
-
-
-@gluon.jit
-def normed_product(
-    x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
-    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
-    BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr,
-):  # fmt: skip
-    """Rows from `first_m` on times the weight's from `first_n` on: as `out_places` lie."""
-    staged, factors, gain = brought
-    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
-    STEPS: gl.constexpr = steps_of(BITS)
-    xs = rows_at(x_ptr, tokens(first_m, TOKENS, WARPS), rows, x_stride, K, WARPS, TOKENS, BITS)
-    async_copy.wait_group(0)
-    sums = gl.zeros([WARPS, multiplied(TOKENS), BLOCK_N], gl.float32, layout=sums_layout(WARPS))
-    squares = gl.zeros([WARPS, TOKENS, 32], gl.float32, layout=loaded_layout(WARPS, TOKENS))
-    for i in gl.static_range(CHUNKS):
-        numbers = staged_chunk(staged, i, WARPS, BITS)
-        if BITS == 8 and GROUP < K:
-            numbers = scaled(numbers, factors[i])
-        for s in gl.static_range(STEPS):
-            x = xs[i * STEPS + s].to(gl.float32)
-            squares = gl.fma(x, x, squares)
-            a = widened((x * gain[i * STEPS + s].to(gl.float32)).to(gl.bfloat16), WARPS, TOKENS)
-            sums = mma_v2(a, weights_at(numbers, factors[i], s, BLOCK_N, WARPS, BITS), sums)
-    y = gl.sum(sums, 0) * norm_scale(squares, K, eps, WARPS, TOKENS)
-    _, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
-    if BITS == 8 and GROUP == K:
-        y *= gl.load(factor_ptr + n, mask=n < N, other=0.0)
-    if BIAS:
-        y += gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
-    return y
+OP = "norm_linear"
 
 
 @gluon.jit
@@ -93,26 +48,44 @@ def _kernel(
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
+    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
+    STEPS: gl.constexpr = steps_of(BITS)
     first_m, first_n = gl.program_id(1) * TOKENS, gl.program_id(0) * BLOCK_N
-    brought = bring_normed(weight_ptr, factor_ptr, gain_ptr, first_n, N, K, BLOCK_N, WARPS, TOKENS, BITS, GROUP)
+    # What does not depend on the kernel before this one is under way before it has ended.
+    staged = stage(weight_ptr, first_n, N, K, BLOCK_N, WARPS, BITS)
+    factors = ()
+    for i in gl.static_range(CHUNKS):
+        factors += (fetch_factors(factor_ptr, first_n, N, i, K, GROUP, BLOCK_N, WARPS, BITS),)
+    gain = gains(gain_ptr, K, WARPS, TOKENS, BITS)
     if OVERLAP:
         gdc_wait()
-    y = normed_product(
-        x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
-        K, BLOCK_N, WARPS, TOKENS, BITS, GROUP, BIAS,
-    )  # fmt: skip
+    xs = rows_at(x_ptr, tokens(first_m, TOKENS, WARPS), rows, x_stride, K, WARPS, TOKENS, BITS)
+    async_copy.wait_group(0)
+    sums = gl.zeros([WARPS, multiplied(TOKENS), BLOCK_N], gl.float32, layout=sums_layout(WARPS))
+    squares = gl.zeros([WARPS, TOKENS, 32], gl.float32, layout=loaded_layout(WARPS, TOKENS))
+    for i in gl.static_range(CHUNKS):
+        numbers = staged_chunk(staged, i, WARPS, BITS)
+        for s in gl.static_range(STEPS):
+            x = xs[i * STEPS + s].to(gl.float32)
+            squares = gl.fma(x, x, squares)
+            a = widened((x * gain[i * STEPS + s].to(gl.float32)).to(gl.bfloat16), WARPS, TOKENS)
+            sums = mma_v2(a, weights_at(numbers, factors[i], s, BLOCK_N, WARPS, BITS), sums)
+    y = gl.sum(sums, 0) * norm_scale(squares, K, eps, WARPS, TOKENS)
     m, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
+    if BITS == 8:
+        y *= gl.load(factor_ptr + n, mask=n < N, other=0.0)
+    if BIAS:
+        y += gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
     gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
 
 
-def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None) -> Tensor:
+def norm_linear(x: Tensor, gain: Tensor, eps: float, weight: Weight, bias: Tensor | None) -> Tensor:
     of = stream(weight)
     x = rows_of(x)
     count, columns = of.shape
-    op = "norm_linear_vocabulary" if count >= VOCABULARY else "norm_linear"
-    if not reads(of, op):
+    if not reads(of, OP):
         return norm_linear_triton.norm_linear(x, gain, eps, weight, bias)
-    shape = matrix_tile(op, of.bits)
+    shape = matrix_tile(OP, of.bits)
     together, turns = tokens_together(len(x))
     out = torch.empty(len(x), count, dtype=torch.float32, device=x.device)
     _kernel[(triton.cdiv(count, shape.rows), turns)](

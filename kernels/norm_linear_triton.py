@@ -34,7 +34,7 @@ def _kernel(
         for j in tl.static_range(PARTS):
             n = first_n + j * BLOCK_N
             numbers = fetch(weight_ptr, n, lanes, i, N, K, LANES)
-            if BITS == 8 and GROUP < K:
+            if BITS == 8 and GROUP:
                 numbers = scaled(numbers, factor_ptr, n, lanes, i, N, K, GROUP, LANES)
             weights += (numbers,)
     if OVERLAP:
@@ -61,7 +61,7 @@ def _kernel(
         for j in tl.static_range(PARTS):
             n = first_n + j * BLOCK_N
             y = tl.sum(dots[j], 1) * scale
-            if BITS == 8 and GROUP == K:
+            if BITS == 8 and not GROUP:
                 y *= tl.load(factor_ptr + n, mask=n < N, other=0.0)
             if BIAS:
                 y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)

@@ -1,4 +1,9 @@
-"""`norm_linear_gluon`, whose programs leave the highest of their scores beside them."""
+"""RMS norm and the product with a vocabulary on matrix units; the highest score of every tile is left beside them.
+
+A vocabulary's weight is many tiles of rows. Where tiles are small, in eight bits, a program takes one after the other,
+and copies those that come next while it multiplies: what it makes of the activations is then made once, and memory
+gives weights all the time. In sixteen bits a multiprocessor holds so few tiles that each is a program's own.
+"""
 
 from __future__ import annotations
 
@@ -9,56 +14,160 @@ import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels import norm_scores_triton
+from kernels.grid_gluon import multiprocessors
 from kernels.launching import options, rows_of, tokens_together
-from kernels.matrix_gluon import multiplied, out_places, reads, sums_layout
-from kernels.norm_linear_gluon import bring_normed, normed_product
+from kernels.matrix_gluon import (
+    chunks_of,
+    copy_factors,
+    copy_tile,
+    factors_of,
+    factors_room,
+    fetch_factors,
+    gains,
+    loaded_layout,
+    multiplied,
+    norm_scale,
+    out_places,
+    reads,
+    rows_at,
+    scaled,
+    staged_chunk,
+    steps_of,
+    sums_layout,
+    tile_rooms,
+    tokens,
+    weights_at,
+    widened,
+)
 from kernels.ranking import Scores
 from kernels.tiles import matrix_tile
 from kernels.weights import Head, stream
 
-OP = "norm_linear_vocabulary"
+OP = "norm_scores"
 """Whose tiles these are: every program adds a row up in the same order."""
+ROOMS = {16: 1, 8: 2, 4: 1}
+"""Tiles that a program has room for, by bits."""
+BESIDE = 3
+"""Programs of several tiles that a multiprocessor takes."""
+AT_MOST = 16
+"""Rows of activations that these have at a time: their fragments stay in registers."""
+
+
+@gluon.jit
+def _scores(
+    kept, tile, further, fragments, scale, eps, first_m,
+    weight_ptr, factor_ptr, bias_ptr, out_ptr, tops_ptr, rows, N, P,
+    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr, ROOMS: gl.constexpr,
+    BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr,
+):  # fmt: skip
+    """A tile, which was begun to be copied ROOMS tiles ago; the one that is `further` on follows to its room.
+
+    scale: the norm's, or of a program's only tile the squares: they are added up where the tile was.
+    """
+    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
+    STEPS: gl.constexpr = steps_of(BITS)
+    numbers_kept, factors_kept = kept
+    factors = ()
+    for i in gl.static_range(CHUNKS):
+        factors += (fetch_factors(factor_ptr, tile * BLOCK_N, N, i, K, GROUP, BLOCK_N, WARPS, BITS),)
+    async_copy.wait_group(ROOMS - 1)
+    sums = gl.zeros([WARPS, multiplied(TOKENS), BLOCK_N], gl.float32, layout=sums_layout(WARPS))
+    for i in gl.static_range(CHUNKS):
+        numbers = staged_chunk(numbers_kept, i, WARPS, BITS)
+        if BITS == 8 and GROUP:
+            numbers = scaled(numbers, factors_of(factors_kept, i, WARPS))
+        for s in gl.static_range(STEPS):
+            weight = weights_at(numbers, factors[i], s, BLOCK_N, WARPS, BITS)
+            sums = mma_v2(fragments[i * STEPS + s], weight, sums)
+    if ROOMS > 1:
+        follows = (tile + further) * BLOCK_N
+        copy_tile(numbers_kept, weight_ptr, follows, N, K, BLOCK_N, WARPS, BITS)
+        copy_factors(factors_kept, factor_ptr, follows, N, K, GROUP, BLOCK_N, WARPS, BITS)
+        async_copy.commit_group()
+    # The norm's scale comes last, so that what is multiplied is the activation times the gain, in bfloat16.
+    y = gl.sum(sums, 0) * (norm_scale(scale, K, eps, WARPS, TOKENS) if ROOMS == 1 else scale)
+    m, n = out_places(first_m, tile * BLOCK_N, BLOCK_N, WARPS, TOKENS)
+    if BITS == 8 and not GROUP:
+        y *= gl.load(factor_ptr + n, mask=n < N, other=0.0)
+    if BIAS:
+        y += gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
+    gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
+    top = gl.max(gl.where(n < N, y, float("-inf")), 1)
+    row = first_m + gl.arange(0, multiplied(TOKENS), layout=gl.SliceLayout(1, gl.SliceLayout(0, sums_layout(WARPS))))
+    gl.store(tops_ptr + row * P + tile, top, mask=(row < rows) & (tile < P))
 
 
 @gluon.jit
 def _kernel(
     x_ptr, at_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, out_ptr, tops_ptr, rows, N, P, eps, x_stride,
-    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr,
+    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr, ROOMS: gl.constexpr,
     BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr, ONE: gl.constexpr, OVERLAP: gl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
-    first_m, first_n = gl.program_id(1) * TOKENS, gl.program_id(0) * BLOCK_N
-    brought = bring_normed(weight_ptr, factor_ptr, gain_ptr, first_n, N, K, BLOCK_N, WARPS, TOKENS, BITS, GROUP)
+    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
+    STEPS: gl.constexpr = steps_of(BITS)
+    first_m, begin, apart = gl.program_id(1) * TOKENS, gl.program_id(0), gl.num_programs(0)
+    # Weights do not depend on the kernel before this one: they are under way before it has ended.
+    kept = ()
+    for r in gl.static_range(ROOMS):
+        kept += ((tile_rooms(weight_ptr, K, BLOCK_N, WARPS, BITS), factors_room(factor_ptr, K, GROUP, BLOCK_N, BITS)),)
+        copy_tile(kept[r][0], weight_ptr, (begin + r * apart) * BLOCK_N, N, K, BLOCK_N, WARPS, BITS)
+        copy_factors(kept[r][1], factor_ptr, (begin + r * apart) * BLOCK_N, N, K, GROUP, BLOCK_N, WARPS, BITS)
+        async_copy.commit_group()
+    gain = gains(gain_ptr, K, WARPS, TOKENS, BITS)
     if OVERLAP:
         gdc_wait()
     if ONE:
         x_ptr += gl.load(at_ptr).to(gl.int64) * x_stride
-    y = normed_product(
-        x_ptr, brought, factor_ptr, bias_ptr, first_m, first_n, rows, N, eps, x_stride,
-        K, BLOCK_N, WARPS, TOKENS, BITS, GROUP, BIAS,
-    )  # fmt: skip
-    m, n = out_places(first_m, first_n, BLOCK_N, WARPS, TOKENS)
-    gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
-    top = gl.max(gl.where(n < N, y, float("-inf")), 1)
-    row = first_m + gl.arange(0, multiplied(TOKENS), layout=gl.SliceLayout(1, gl.SliceLayout(0, sums_layout(WARPS))))
-    gl.store(tops_ptr + row * P + gl.program_id(0), top, mask=row < rows)
+    xs = rows_at(x_ptr, tokens(first_m, TOKENS, WARPS), rows, x_stride, K, WARPS, TOKENS, BITS)
+    squares = gl.zeros([WARPS, TOKENS, 32], gl.float32, layout=loaded_layout(WARPS, TOKENS))
+    fragments = ()
+    for i in gl.static_range(CHUNKS * STEPS):
+        x = xs[i].to(gl.float32)
+        squares = gl.fma(x, x, squares)
+        fragments += (widened((x * gain[i].to(gl.float32)).to(gl.bfloat16), WARPS, TOKENS),)
+    if ROOMS == 1:
+        _scores(
+            kept[0], begin, 0, fragments, squares, eps, first_m,
+            weight_ptr, factor_ptr, bias_ptr, out_ptr, tops_ptr, rows, N, P,
+            K, BLOCK_N, WARPS, TOKENS, ROOMS, BITS, GROUP, BIAS,
+        )  # fmt: skip
+    else:
+        scale = norm_scale(squares, K, eps, WARPS, TOKENS)
+        for tile in range(begin, P, ROOMS * apart):
+            for r in gl.static_range(ROOMS):
+                _scores(
+                    kept[r], tile + r * apart, ROOMS * apart, fragments, scale, eps, first_m,
+                    weight_ptr, factor_ptr, bias_ptr, out_ptr, tops_ptr, rows, N, P,
+                    K, BLOCK_N, WARPS, TOKENS, ROOMS, BITS, GROUP, BIAS,
+                )  # fmt: skip
 
 
 def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None, at: Tensor | None) -> Scores:
     of = stream(weight)
-    if not reads(of, OP):
+    if not reads(of, OP, ROOMS.get(of.bits, 1)):
         return norm_scores_triton.norm_scores(x, gain, eps, weight, bias, at)
     shape = matrix_tile(OP, of.bits)
     rows, vocabulary = len(x) if at is None else 1, of.shape[0]
     tops = torch.empty(rows, triton.cdiv(vocabulary, shape.rows), dtype=torch.float32, device=x.device)
     logits = torch.empty(rows, vocabulary, dtype=torch.float32, device=x.device)
     given = arguments(rows_of(x), gain, eps, weight, bias, at, logits, tops)
-    _kernel[(tops.shape[1], tokens_together(rows)[1])](**given, **options(shape.warps, shape.registers))
+    programs = tops.shape[1]
+    if given["ROOMS"] > 1:
+        programs = min(programs, BESIDE * multiprocessors())
+    grid = (programs, triton.cdiv(rows, given["TOKENS"]))
+    _kernel[grid](**given, **options(shape.warps, registers(given)))
     return Scores(logits, tops, shape.rows)
+
+
+def registers(given: dict[str, Any]) -> int | None:
+    """Of a thread at most, so that as many programs of several tiles fit a multiprocessor as are started there."""
+    return 65_536 // (32 * given["WARPS"] * BESIDE) // 8 * 8 if given["ROOMS"] > 1 else None
 
 
 def arguments(
@@ -69,11 +178,12 @@ def arguments(
     of = stream(weight)
     shape = matrix_tile(OP, of.bits)
     rows, segments = tops.shape
+    together, rooms = tokens_together(rows)[0], ROOMS[of.bits]
     return {
         "x_ptr": x, "at_ptr": x if at is None else at, "gain_ptr": gain, "weight_ptr": of.numbers,
         "factor_ptr": of.factors, "bias_ptr": of.numbers if bias is None else bias,
         "out_ptr": logits, "tops_ptr": tops, "rows": rows, "N": of.shape[0], "P": segments,
         "eps": eps, "x_stride": x.stride(0), "K": of.shape[1], "BLOCK_N": shape.rows, "WARPS": shape.warps,
-        "TOKENS": tokens_together(rows)[0], "BITS": of.bits, "GROUP": of.group, "BIAS": bias is not None,
-        "ONE": at is not None,
+        "TOKENS": together if rooms == 1 else min(together, AT_MOST), "ROOMS": rooms,
+        "BITS": of.bits, "GROUP": of.group, "BIAS": bias is not None, "ONE": at is not None,
     }  # fmt: skip

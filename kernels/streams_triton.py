@@ -22,23 +22,25 @@ def fetch(weight_ptr, n, lanes, i, N, K: tl.constexpr, LANES: tl.constexpr):
 
 @triton.jit
 def scaled(codes, factor_ptr, n, lanes, i, N, K: tl.constexpr, GROUP: tl.constexpr, LANES: tl.constexpr):
-    """What chunk i of rows n stands for where GROUP columns of a row share a factor, of [K/GROUP, N]: bfloat16."""
+    """What chunk i of rows n stands for, bfloat16, where GROUP columns of a row share a factor; see `weights.Q8`."""
+    GROUPS: tl.constexpr = (K + 4 * GROUP - 1) // (4 * GROUP) * 4
     here = lanes + i * LANES
-    at = (here // GROUP).to(tl.int64) * N + n[:, None]
+    at = n[:, None].to(tl.int64) * GROUPS + here // GROUP
     factors = tl.load(factor_ptr + at, mask=(n < N)[:, None] & (here < K), other=0.0)
     return (codes.to(tl.float32) * factors.to(tl.float32)).to(tl.bfloat16)
 
 
 @triton.jit
-def row_of_table(table_ptr, factor_ptr, number, k, V, K: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr):
+def row_of_table(table_ptr, factor_ptr, number, k, K: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr):
     """Row `number` of a table [V, K] (`kernels.weights.Table`) at columns k, fp32."""
     row = number.to(tl.int64)
     x = tl.load(table_ptr + row * K + k, mask=k < K, other=0).to(tl.float32)
     if BITS == 8:
-        if GROUP == K:
+        if not GROUP:
             x *= tl.load(factor_ptr + row)
         else:
-            factors = tl.load(factor_ptr + (k // GROUP).to(tl.int64) * V + row, mask=k < K, other=0.0)
+            GROUPS: tl.constexpr = (K + 4 * GROUP - 1) // (4 * GROUP) * 4
+            factors = tl.load(factor_ptr + row * GROUPS + k // GROUP, mask=k < K, other=0.0)
             x = (x * factors.to(tl.float32)).to(tl.bfloat16).to(tl.float32)
     return x
 

@@ -51,7 +51,7 @@ _TILES: dict[int, Tiles] = {32: _WIDE, 16: _WIDE, 8: _EIGHT}
 _MATRIX: dict[int, Tiles] = {
     bits: {
         "norm_linear": Tile(16, 32, 4),
-        "norm_linear_vocabulary": Tile(32, 32, 4),
+        "norm_scores": Tile(32, 32, 4),
         "norm_swiglu": Tile(16, 32, 4),
         "norm_swiglu_block": Tile(16, 32, 4),
         "linear_add": Tile(8, 32, 4),

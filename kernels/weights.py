@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 WORD = 8
 """Codes of four bits in an int32."""
@@ -25,6 +26,10 @@ class Eight(NamedTuple):
     scales: Tensor  # fp32 [N]
 
 
+PADDED = 4
+"""Scales of a row of `Q8` are a multiple of so many."""
+
+
 class Q8(NamedTuple):
     """A weight as a GGUF checkpoint has it in Q8_0: eight bits, and a scale for every GROUP columns of a row.
 
@@ -32,7 +37,7 @@ class Q8(NamedTuple):
     """
 
     codes: Tensor  # int8 [N, K]
-    scales: Tensor  # fp16 [K/GROUP, N]: threads that have neighbouring rows read neighbouring scales
+    scales: Tensor  # fp16 [N, K/GROUP], filled up to a multiple of PADDED: they are copied in eight bytes
 
 
 class Four(NamedTuple):
@@ -62,7 +67,7 @@ class Stream(NamedTuple):
     shape: tuple[int, int]
     bits: int
     group: int
-    """Columns of a row that share a factor; of no meaning for floating point."""
+    """Columns of a row that share a factor, 0: all of them; of no meaning for floating point."""
     pieces: int
     """Codes in one number."""
 
@@ -84,7 +89,7 @@ def picked(table: Table, rows: Tensor) -> Table:
     """The rows `rows`, integers [n], of a table."""
     at = rows.long()
     if isinstance(table, Q8):
-        return Q8(table.codes[at], table.scales[:, at])
+        return Q8(table.codes[at], table.scales[at])
     return Eight(table.codes[at], table.scales[at]) if isinstance(table, Eight) else table[at]
 
 
@@ -94,7 +99,7 @@ def stream(weight: Head) -> Stream:
     if isinstance(weight, Four):
         return Stream(weight.words, weight.factors, shape, 4, shape[1] // weight.factors.shape[1], WORD)
     if isinstance(weight, Eight):
-        return Stream(weight.codes, weight.scales, shape, 8, shape[1], 1)
+        return Stream(weight.codes, weight.scales, shape, 8, 0, 1)
     if isinstance(weight, Q8):
         return Stream(weight.codes, weight.scales, shape, 8, GROUP, 1)
     return Stream(weight, weight, shape, 8 * weight.element_size(), 1, 1)
@@ -111,7 +116,8 @@ def dense(weight: Head) -> Tensor:
         return weight.codes.float() * weight.scales.unsqueeze(-1)
     if isinstance(weight, Q8):
         codes: Tensor = weight.codes.unflatten(1, (-1, GROUP))
-        return (codes.float() * weight.scales.T.float().unsqueeze(-1)).flatten(1).bfloat16().float()
+        scales = weight.scales[:, : codes.shape[1]].float().unsqueeze(-1)
+        return (codes.float() * scales).flatten(1).bfloat16().float()
     if isinstance(weight, Four):
         count, columns = shape_of(weight)
         codes = (weight.words.unsqueeze(-1) >> _shifts(weight.words.device)) & 15  # [N, K/8, 8]
@@ -133,6 +139,11 @@ def four(codes: Tensor, steps: Tensor, offsets: Tensor) -> Four:
     low = steps.view(torch.int16).to(torch.int32) & 0xFFFF
     high = offsets.view(torch.int16).to(torch.int32) << 16
     return Four(words.contiguous(), (low | high).contiguous())
+
+
+def q8(codes: Tensor, scales: Tensor) -> Q8:
+    """The weight codes · scales: codes int8 [N, K], scales fp16 [N, K/GROUP]."""
+    return Q8(codes.contiguous(), F.pad(scales, (0, -scales.shape[1] % PADDED)).contiguous())
 
 
 def _shifts(device: torch.device) -> Tensor:

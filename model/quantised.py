@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import kernels
 from kernels import Packed
-from kernels.weights import GROUP, Q8, Table, dense, picked
+from kernels.weights import GROUP, Q8, Table, dense, picked, q8
 from model.layers import RMSNorm
 from model.rounding import Int4
 
@@ -131,7 +131,7 @@ def to_q8(rows: Tensor) -> Q8:
     grouped = rows.float().unflatten(1, (-1, GROUP))
     scales = grouped.abs().amax(-1) / 127
     codes = (grouped / scales.clamp(min=1e-30).unsqueeze(-1)).round_().to(torch.int8)
-    return Q8(codes.flatten(1), scales.half().T.contiguous())
+    return q8(codes.flatten(1), scales.half())
 
 
 def few_bits(module: nn.Module) -> bool:

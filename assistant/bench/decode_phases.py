@@ -48,9 +48,10 @@ def of_pass(block: BlockPass, rows: int) -> dict[str, list[float]]:
     import torch
 
     finish_gluon = importlib.import_module("kernels.finish_gluon")
+    programs = importlib.import_module("kernels.grid_gluon").multiprocessors()
     x = torch.randn(rows, block.norm.gain.numel(), device=block.rotation.device)
     start = torch.tensor([PROMPT], dtype=torch.int32, device=x.device)
-    times = torch.zeros(len(block.layers), finish_gluon.programs(), 8, dtype=torch.int64, device=x.device)
+    times = torch.zeros(len(block.layers), programs, 8, dtype=torch.int64, device=x.device)
     compute = partial(block._through, x, start)
     compute()
     with finish_gluon.timed(list(times)):

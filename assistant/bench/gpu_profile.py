@@ -31,14 +31,14 @@ TRIED = {
     "linear_add": ((8, 2), (8, 8), (16, 4)),
     "norm_swiglu": ((8, 4), (8, 8), (16, 8), (32, 8)),
     "linear_add_long": ((8, 4), (16, 8)),
-    "norm_linear_vocabulary": ((16, 4), (32, 8)),
+    "norm_scores": ((16, 4), (32, 8)),
 }
 """Tiles to measure beside those in use: rows and warps."""
 USED_BY = {
     "linear_add": "out",
     "norm_swiglu": "gate_up",
     "linear_add_long": "down",
-    "norm_linear_vocabulary": "head",
+    "norm_scores": "head",
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from kernels.weights import Q8, Eight
+from kernels.weights import Eight, q8
 from model.attention import attention
 from model.config import ModelConfig
 from model.decoder import Block, Decoder
@@ -174,8 +174,7 @@ def keep_head(decoder: Decoder, weights: Mapping[str, Matrix], device: torch.dev
     """
     matrix = weights["projection.weight"]
     if found := matrix.eight_bits():
-        codes, scales = found
-        head = Q8(codes.to(device), scales.to(device).T.contiguous())
+        head = q8(*(part.to(device) for part in found))
         _put(decoder, "projection", Q8Linear(head))
         if matrix is weights["embedding.weight"]:
             _put(decoder, "embedding", Int8Embedding(head, decoder.dtype))

@@ -22,7 +22,7 @@ import torch
 
 from kernels.weights import PLACES
 
-NAMES = {torch.float32: 32, torch.bfloat16: 16, torch.int32: 32, torch.int64: 64, torch.int8: 8}
+NAMES = {torch.float32: 32, torch.bfloat16: 16, torch.float16: 16, torch.int32: 32, torch.int64: 64, torch.int8: 8}
 
 
 class Element(NamedTuple):
@@ -235,9 +235,9 @@ class Language:
     float32, bfloat16, int32, int64 = torch.float32, torch.bfloat16, torch.int32, torch.int64
     static_range = range
 
-    def __init__(self, launch: Launch, program: int, turn: Sequence[int] = (0,)) -> None:
+    def __init__(self, launch: Launch, program: int, turn: Sequence[int], programs: int) -> None:
         self.load, self.store, self.atomic_add = launch.load, launch.store, launch.atomic_add
-        self._place = (program, *turn)
+        self._place, self._programs = (program, *turn), programs
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if not name.endswith("Layout"):
@@ -246,6 +246,10 @@ class Language:
 
     def program_id(self, axis: int) -> Block:
         return block(self._place[axis])
+
+    def num_programs(self, axis: int) -> int:
+        assert axis == 0
+        return self._programs
 
     def arange(self, first: int, last: int, layout: Any) -> Block:
         return block(torch.arange(first, last))
@@ -267,7 +271,9 @@ class Language:
         return torch.broadcast_tensors(x, y)
 
     def inline_asm_elementwise(self, asm: str, constraints: str, args: Any, **_: Any) -> Block:
-        assert "prmt" in asm, "only codes of four bits are known here"
+        if "cvt.rn.bf16x2" in asm:  # eight bits, times a factor
+            return block((args[0].float() * args[1]).to(torch.bfloat16))
+        assert "lop3" in asm, "only codes of four and eight bits are known here"
         return _unpack(*args)
 
     def minimum(self, x: Any, y: Any) -> Any:
@@ -322,7 +328,7 @@ def run(
 
     def work(program: int) -> None:
         try:
-            _in_python(kernel, Language(launches[program], program, turn), launches[program])(**arguments)
+            _in_python(kernel, Language(launches[program], program, turn, programs), launches[program])(**arguments)
         except BaseException:
             barrier.fail()
             raise

@@ -10,6 +10,7 @@ import torch
 
 from kernels import launching
 from kernels.weights import stream
+from model.quantised import to_q8
 from tests.kernels.test_pairs_block import BOUNDS, error, few_bits, random
 from tests.kernels.test_pairs_drafts import tops
 
@@ -58,10 +59,18 @@ def test_products_on_matrix_units(
 @pytest.mark.parametrize("at", [None, 0, 2])
 @pytest.mark.parametrize(
     ("rows", "k", "n", "bits", "bias"),
-    [(3, 200, 70, 16, False), (5, 96, 31, 16, True), (11, 136, 65, 16, False), (3, 256, 40, 8, False)],
+    [
+        (3, 200, 70, 16, False),
+        (5, 96, 31, 16, True),
+        (11, 136, 65, 16, False),
+        (3, 256, 40, 8, False),
+        (3, 264, 300, 8, True),  # a program has several tiles, and the last ones have fewer
+        (17, 160, 290, 8.5, False),  # 8.5 bits are those of Q8_0
+        (3, 1056, 33, 8.5, False),
+    ],
 )
 def test_scores_and_the_best_of_each_segment(
-    rows: int, k: int, n: int, bits: int, bias: bool, at: int | None, monkeypatch: pytest.MonkeyPatch
+    rows: int, k: int, n: int, bits: float, bias: bool, at: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kernels import norm_scores_gluon as module
     from kernels.norm_linear_reference import norm_linear as twin
@@ -69,7 +78,9 @@ def test_scores_and_the_best_of_each_segment(
 
     monkeypatch.setattr("kernels.matrix_gluon.staged_most", lambda: 200_000)
     monkeypatch.setattr(launching, "overlaps", lambda: False)
-    weight: Any = random(n, k).bfloat16() if bits == 16 else few_bits(n, k, bits, "cpu")
+    monkeypatch.setattr(module, "multiprocessors", lambda: 1)
+    weight: Any = random(n, k)
+    weight = {16: weight.bfloat16, 8: lambda: few_bits(n, k, 8, "cpu"), 8.5: lambda: to_q8(weight)}[bits]()
     added = random(n).bfloat16() if bias else None
     x, gain = random(rows, k, seed=1), random(k, seed=2).bfloat16()
     of = stream(weight)

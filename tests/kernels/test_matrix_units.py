@@ -10,9 +10,7 @@ from kernels.weights import stream
 pytest.importorskip("triton")
 
 
-@pytest.mark.parametrize(
-    "op", ["norm_linear", "norm_linear_vocabulary", "norm_swiglu", "linear_add", "linear_add_long"]
-)
+@pytest.mark.parametrize("op", ["norm_linear", "norm_scores", "norm_swiglu", "linear_add", "linear_add_long"])
 def test_full_precision_is_left_to_plain_multiply_adds(op: str) -> None:
     from kernels.matrix_gluon import reads
 
