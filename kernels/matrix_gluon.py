@@ -70,30 +70,6 @@ fma.rn.bf16x2 $3, part, step, offset;
 }""")
 
 
-# Four codes of eight bits times their factor, rounded once: code + 128 under the exponent of 2^15 is 32,896 + code, of
-# which all steps but the last are exact.
-SCALE = gl.constexpr("""{
-.reg .b32 codes, part;
-.reg .f32 less, one, two;
-xor.b32 codes, $2, 0x80808080;
-mul.rn.f32 less, $3, 0fC7008000;
-prmt.b32 part, codes, 0x47000000, 0x7404;
-mov.b32 one, part;
-fma.rn.f32 one, one, $3, less;
-prmt.b32 part, codes, 0x47000000, 0x7414;
-mov.b32 two, part;
-fma.rn.f32 two, two, $3, less;
-cvt.rn.bf16x2.f32 $0, two, one;
-prmt.b32 part, codes, 0x47000000, 0x7424;
-mov.b32 one, part;
-fma.rn.f32 one, one, $3, less;
-prmt.b32 part, codes, 0x47000000, 0x7434;
-mov.b32 two, part;
-fma.rn.f32 two, two, $3, less;
-cvt.rn.bf16x2.f32 $1, two, one;
-}""")
-
-
 @gluon.constexpr_function
 def sums_layout(warps):
     return gl.NVMMADistributedLayout([2, 0], [warps, 1, 1], [1, 16, 8])
@@ -176,97 +152,31 @@ def stage(
 
     Registers would hold them too, but then no program of the next kernel would fit beside this one.
     """
-    staged = tile_rooms(weight_ptr, K, BLOCK_N, WARPS, BITS)
-    copy_tile(staged, weight_ptr, first, N, K, BLOCK_N, WARPS, BITS)
-    async_copy.commit_group()
-    return staged
-
-
-@gluon.jit
-def tile_rooms(weight_ptr, K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr):
-    """Shared memory for a tile: of its own for each chunk, or the compiler puts barriers between parts of one."""
-    found = ()
-    for _ in gl.static_range(chunks_of(K, WARPS, BITS)):
-        found += (
-            gl.allocate_shared_memory(weight_ptr.dtype.element_ty, [WARPS, taken(BITS), BLOCK_N], staged_layout()),
-        )
-    return found
-
-
-@gluon.jit
-def copy_tile(
-    found, weight_ptr, first, N,
-    K: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
-):  # fmt: skip
-    """All columns of the rows from `first` on, begun to be copied to `tile_rooms`. Of rows from N on, nothing is."""
     L: gl.constexpr = copied_layout(WARPS, BITS)
     TAKEN: gl.constexpr = taken(BITS)
     CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
     ROW: gl.constexpr = K // 8 if BITS == 4 else K
     w = gl.arange(0, WARPS, layout=gl.SliceLayout(1, gl.SliceLayout(2, L)))
     k = gl.arange(0, TAKEN, layout=gl.SliceLayout(0, gl.SliceLayout(2, L)))
-    n = (first + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, gl.SliceLayout(1, L))))[None, :][:, None, :]
+    n = gl.minimum(first + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, gl.SliceLayout(1, L))), N - 1)
     column = (w[:, None] * TAKEN)[:, :, None] + k[None, :][:, :, None]
-    row = weight_ptr + n.to(gl.int64) * ROW
+    row = weight_ptr + n[None, :][:, None, :].to(gl.int64) * ROW
+    staged = ()
     for i in gl.static_range(CHUNKS):
+        # Memory of its own for each chunk: the compiler puts a barrier between accesses to parts of one.
+        room = gl.allocate_shared_memory(weight_ptr.dtype.element_ty, [WARPS, TAKEN, BLOCK_N], staged_layout())
         here = column + i * WARPS * TAKEN
         if (i + 1) * WARPS * TAKEN <= ROW:
-            copy_async(found[i], row + here, mask=n < N)
+            copy_async(room, row + here)
         elif ROW % TAKEN == 0:
             # A warp has all of its columns or none: seen so, the compiler does not cut its copies into small ones.
             there = (i * WARPS + w[:, None][:, :, None]) * TAKEN < ROW
-            copy_async(found[i], row + here, mask=there & (n < N))
+            copy_async(room, row + here, mask=there)
         else:
-            copy_async(found[i], row + here, mask=(here < ROW) & (n < N))
-
-
-@gluon.constexpr_function
-def factors_layout(warps):
-    """[BLOCK_N, groups] as they are copied, four neighbouring ones a thread."""
-    return gl.BlockedLayout([1, 4], [4, 8], [warps, 1], [1, 0])
-
-
-@gluon.constexpr_function
-def groups_of(columns, group):
-    """Factors of a row of eight bits whose groups of columns have one: see `kernels.weights.Q8`."""
-    return -(-columns // (4 * group)) * 4
-
-
-@gluon.constexpr_function
-def power_of_two(least):
-    return 1 << (least - 1).bit_length()
-
-
-@gluon.jit
-def factors_room(factor_ptr, K: gl.constexpr, GROUP: gl.constexpr, BLOCK_N: gl.constexpr, BITS: gl.constexpr):
-    """Shared memory for a tile's factors, where eight bits have them for groups; else nothing of meaning."""
-    if BITS == 8 and GROUP:
-        L: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
-        return gl.allocate_shared_memory(
-            factor_ptr.dtype.element_ty, [BLOCK_N, max(power_of_two(groups_of(K, GROUP)), 32)], L
-        )
-    else:
-        return BITS
-
-
-@gluon.jit
-def copy_factors(
-    found, factor_ptr, first, N,
-    K: gl.constexpr, GROUP: gl.constexpr, BLOCK_N: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
-):  # fmt: skip
-    """The factors of the rows from `first` on, begun to be copied to `factors_room`, if there is one."""
-    if BITS == 8 and GROUP:
-        L: gl.constexpr = factors_layout(WARPS)
-        GROUPS: gl.constexpr = groups_of(K, GROUP)
-        n = (first + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(1, L)))[:, None]
-        g = gl.arange(0, max(power_of_two(GROUPS), 32), layout=gl.SliceLayout(0, L))[None, :]
-        copy_async(found, factor_ptr + n.to(gl.int64) * GROUPS + g, mask=(n < N) & (g < GROUPS))
-
-
-@gluon.jit
-def factors_of(found, i: gl.constexpr, WARPS: gl.constexpr):
-    """The factors of chunk i, a group of which is a warp's: [WARPS, BLOCK_N]."""
-    return found.slice(i * WARPS, WARPS, 1).permute((1, 0)).load(gl.SliceLayout(1, copied_layout(WARPS, 8)))
+            copy_async(room, row + here, mask=here < ROW)
+        staged += (room,)
+    async_copy.commit_group()
+    return staged
 
 
 @gluon.jit
@@ -298,13 +208,6 @@ def fetch_factors(
         return gl.load(factor_ptr + row * GROUPS + here, mask=(row < N) & (here < GROUPS), other=0)
     else:
         return i
-
-
-@gluon.jit
-def scaled(codes, factors):
-    """What a chunk of eight bits stands for where a warp's columns share a factor: bfloat16 [WARPS, 32, BLOCK_N]."""
-    spread, _ = gl.broadcast(factors.to(gl.float32)[:, None, :], codes)
-    return gl.inline_asm_elementwise(SCALE, "=r,=r,r,f,f,f,f", [codes, spread], dtype=gl.bfloat16, is_pure=True, pack=4)
 
 
 @gluon.jit

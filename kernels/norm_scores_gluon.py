@@ -20,13 +20,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from kernels import norm_scores_triton
 from kernels.grid_gluon import multiprocessors
 from kernels.launching import options, rows_of, tokens_together
+from kernels.lines_gluon import chunk_of_lines, copy_factors, copy_lines, room_of_factors, rooms_of_lines, scaled
 from kernels.matrix_gluon import (
     chunks_of,
-    copy_factors,
-    copy_tile,
-    factors_of,
-    factors_room,
-    fetch_factors,
     gains,
     loaded_layout,
     multiplied,
@@ -34,13 +30,9 @@ from kernels.matrix_gluon import (
     out_places,
     reads,
     rows_at,
-    scaled,
-    staged_chunk,
-    steps_of,
     sums_layout,
-    tile_rooms,
     tokens,
-    weights_at,
+    weights_layout,
     widened,
 )
 from kernels.ranking import Scores
@@ -49,7 +41,7 @@ from kernels.weights import Head, stream
 
 OP = "norm_scores"
 """Whose tiles these are: every program adds a row up in the same order."""
-ROOMS = {16: 1, 8: 2, 4: 1}
+ROOMS = {16: 1, 8: 2}
 """Tiles that a program has room for, by bits."""
 BESIDE = 3
 """Programs of several tiles that a multiprocessor takes."""
@@ -68,31 +60,28 @@ def _scores(
 
     scale: the norm's, or of a program's only tile the squares: they are added up where the tile was.
     """
-    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
-    STEPS: gl.constexpr = steps_of(BITS)
     numbers_kept, factors_kept = kept
-    factors = ()
-    for i in gl.static_range(CHUNKS):
-        factors += (fetch_factors(factor_ptr, tile * BLOCK_N, N, i, K, GROUP, BLOCK_N, WARPS, BITS),)
+    m, n = out_places(first_m, tile * BLOCK_N, BLOCK_N, WARPS, TOKENS)
+    factor = 1.0
+    if BITS == 8 and not GROUP:
+        factor = gl.load(factor_ptr + n, mask=n < N, other=0.0)
     async_copy.wait_group(ROOMS - 1)
     sums = gl.zeros([WARPS, multiplied(TOKENS), BLOCK_N], gl.float32, layout=sums_layout(WARPS))
-    for i in gl.static_range(CHUNKS):
-        numbers = staged_chunk(numbers_kept, i, WARPS, BITS)
-        if BITS == 8 and GROUP:
-            numbers = scaled(numbers, factors_of(factors_kept, i, WARPS))
-        for s in gl.static_range(STEPS):
-            weight = weights_at(numbers, factors[i], s, BLOCK_N, WARPS, BITS)
-            sums = mma_v2(fragments[i * STEPS + s], weight, sums)
+    for i in gl.static_range(chunks_of(K, WARPS, BITS)):
+        numbers = chunk_of_lines(numbers_kept, i, BLOCK_N, WARPS)
+        if GROUP:
+            numbers = scaled(numbers, factors_kept, i, WARPS)
+        weight = gl.convert_layout(numbers.to(gl.bfloat16), weights_layout(WARPS), assert_trivial=True)
+        sums = mma_v2(fragments[i], weight, sums)
     if ROOMS > 1:
         follows = (tile + further) * BLOCK_N
-        copy_tile(numbers_kept, weight_ptr, follows, N, K, BLOCK_N, WARPS, BITS)
-        copy_factors(factors_kept, factor_ptr, follows, N, K, GROUP, BLOCK_N, WARPS, BITS)
+        copy_lines(numbers_kept, weight_ptr, follows, N, K, BLOCK_N, WARPS, BITS)
+        copy_factors(factors_kept, factor_ptr, follows, N, K, GROUP, BLOCK_N, WARPS)
         async_copy.commit_group()
     # The norm's scale comes last, so that what is multiplied is the activation times the gain, in bfloat16.
     y = gl.sum(sums, 0) * (norm_scale(scale, K, eps, WARPS, TOKENS) if ROOMS == 1 else scale)
-    m, n = out_places(first_m, tile * BLOCK_N, BLOCK_N, WARPS, TOKENS)
     if BITS == 8 and not GROUP:
-        y *= gl.load(factor_ptr + n, mask=n < N, other=0.0)
+        y *= factor
     if BIAS:
         y += gl.load(bias_ptr + n, mask=n < N, other=0.0).to(gl.float32)
     gl.store(out_ptr + m.to(gl.int64) * N + n, y, mask=(m < rows) & (n < N))
@@ -109,15 +98,13 @@ def _kernel(
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
-    CHUNKS: gl.constexpr = chunks_of(K, WARPS, BITS)
-    STEPS: gl.constexpr = steps_of(BITS)
     first_m, begin, apart = gl.program_id(1) * TOKENS, gl.program_id(0), gl.num_programs(0)
     # Weights do not depend on the kernel before this one: they are under way before it has ended.
     kept = ()
     for r in gl.static_range(ROOMS):
-        kept += ((tile_rooms(weight_ptr, K, BLOCK_N, WARPS, BITS), factors_room(factor_ptr, K, GROUP, BLOCK_N, BITS)),)
-        copy_tile(kept[r][0], weight_ptr, (begin + r * apart) * BLOCK_N, N, K, BLOCK_N, WARPS, BITS)
-        copy_factors(kept[r][1], factor_ptr, (begin + r * apart) * BLOCK_N, N, K, GROUP, BLOCK_N, WARPS, BITS)
+        kept += ((rooms_of_lines(weight_ptr, K, BLOCK_N, WARPS, BITS), room_of_factors(factor_ptr, K, GROUP, BLOCK_N)),)
+        copy_lines(kept[r][0], weight_ptr, (begin + r * apart) * BLOCK_N, N, K, BLOCK_N, WARPS, BITS)
+        copy_factors(kept[r][1], factor_ptr, (begin + r * apart) * BLOCK_N, N, K, GROUP, BLOCK_N, WARPS)
         async_copy.commit_group()
     gain = gains(gain_ptr, K, WARPS, TOKENS, BITS)
     if OVERLAP:
@@ -127,7 +114,7 @@ def _kernel(
     xs = rows_at(x_ptr, tokens(first_m, TOKENS, WARPS), rows, x_stride, K, WARPS, TOKENS, BITS)
     squares = gl.zeros([WARPS, TOKENS, 32], gl.float32, layout=loaded_layout(WARPS, TOKENS))
     fragments = ()
-    for i in gl.static_range(CHUNKS * STEPS):
+    for i in gl.static_range(chunks_of(K, WARPS, BITS)):
         x = xs[i].to(gl.float32)
         squares = gl.fma(x, x, squares)
         fragments += (widened((x * gain[i].to(gl.float32)).to(gl.bfloat16), WARPS, TOKENS),)
@@ -150,7 +137,7 @@ def _kernel(
 
 def norm_scores(x: Tensor, gain: Tensor, eps: float, weight: Head, bias: Tensor | None, at: Tensor | None) -> Scores:
     of = stream(weight)
-    if not reads(of, OP, ROOMS.get(of.bits, 1)):
+    if of.bits not in ROOMS or not reads(of, OP, ROOMS[of.bits]):
         return norm_scores_triton.norm_scores(x, gain, eps, weight, bias, at)
     shape = matrix_tile(OP, of.bits)
     rows, vocabulary = len(x) if at is None else 1, of.shape[0]
@@ -185,5 +172,5 @@ def arguments(
         "out_ptr": logits, "tops_ptr": tops, "rows": rows, "N": of.shape[0], "P": segments,
         "eps": eps, "x_stride": x.stride(0), "K": of.shape[1], "BLOCK_N": shape.rows, "WARPS": shape.warps,
         "TOKENS": together if rooms == 1 else min(together, AT_MOST), "ROOMS": rooms,
-        "BITS": of.bits, "GROUP": of.group, "BIAS": bias is not None, "ONE": at is not None,
+        "BITS": of.bits, "GROUP": of.group if of.bits == 8 else 0, "BIAS": bias is not None, "ONE": at is not None,
     }  # fmt: skip
