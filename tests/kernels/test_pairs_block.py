@@ -119,10 +119,10 @@ def test_a_head_of_q8_gives_what_its_sixteen_bits_give(rows: int, k: int, n: int
     x, gain, stored = random(rows, k, device=device), random(k, device=device), to_q8(random(n, k, device=device))
     stored = stored._replace(scales=stored.scales * torch.linspace(1e-3, 900, n, device=device).half())
     same = dense(stored).bfloat16()
-    ours, twin = both(lambda: kernels.norm_linear(x, gain, 1e-6, stored))
+    ours, twin = both(lambda: kernels.norm_scores(x, gain, 1e-6, stored).logits)
     assert error(ours, twin) <= BOUNDS[torch.bfloat16]
     if not launching.INTERPRETED and k < 8192:  # both on matrix units, which add them up in one order
-        assert torch.equal(ours, kernels.norm_linear(x, gain, 1e-6, same))
+        assert torch.equal(ours, kernels.norm_scores(x, gain, 1e-6, same).logits)
     with pytest.raises(ValueError, match="a head's products alone"):
         kernels.linear_add(random(rows, n, device=device), x, stored)  # type: ignore[arg-type]
 
