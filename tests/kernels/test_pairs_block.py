@@ -117,7 +117,7 @@ def test_products_of_few_bits(rows: int, k: int, n: int, bits: int, group: int, 
 )
 def test_a_head_of_q8_gives_what_its_sixteen_bits_give(rows: int, k: int, n: int, device: str) -> None:
     x, gain, stored = random(rows, k, device=device), random(k, device=device), to_q8(random(n, k, device=device))
-    stored = stored._replace(scales=stored.scales * torch.linspace(1e-3, 900, n, device=device).half())
+    stored = stored._replace(scales=stored.scales * torch.linspace(1e-3, 900, n, device=device).half().unsqueeze(1))
     same = dense(stored).bfloat16()
     ours, twin = both(lambda: kernels.norm_scores(x, gain, 1e-6, stored).logits)
     assert error(ours, twin) <= BOUNDS[torch.bfloat16]
