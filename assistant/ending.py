@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from assistant import gap as gaps
 from assistant.document import Gap
 from assistant.judge import refusal
+from assistant.junction import mended
 from validators.contracts import Unit, Validator
 from validators.tokens import TokenState, TokenValidator
 
@@ -108,9 +109,23 @@ class Ending:
                 # Blanks are worth something where the file does not parse without them.
                 if candidate not in tried and (candidate.strip() or (candidate and not fits(""))):
                     if fits(candidate):
-                        return kept
+                        return self._mended(kept, fits)
                     tried.add(candidate)
         return Kept("", "")
+
+    def _mended(self, kept: Kept, fits: Callable[[str], bool]) -> Kept:
+        """The same with the line ends that belong before the suffix; they are not counted as tokens."""
+        text = kept.text + kept.closing
+        better = mended(self._gap.prefix, text, self._gap.suffix)
+        if self._unit or better == text or self._in_string(text) or not fits(better):
+            return kept
+        place = len(kept.text) if kept.closing else len(better)
+        return Kept(better[:place], better[place:])
+
+    def _in_string(self, text: str) -> bool:
+        """Is a string open behind `text`, of which line ends are a part? Nothing else may go on with a "$"."""
+        probe = text.rstrip("\n") + "\n$"
+        return self._validator.check(self._start, probe).accepted == len(probe)
 
     def _demands(self) -> tuple[Callable[[str], bool], ...]:
         """What is asked of a text: of a broken file as much as can be met.
