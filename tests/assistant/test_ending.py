@@ -213,21 +213,75 @@ def test_blanks_are_kept_where_the_file_needs_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "script", "text"),
+    ("left", "right", "script", "text", "ended_text"),
     [
-        ("x = ", "\ny = 2\n", "f(a)\nz = 3\nw = 4\n", "f(a)"),
-        ("x = ", "\ny = 2\n", "f(\n    a)\nz = 3\nw = 4\n", "f(\n    a)\nz = 3\nw = 4\n"),
-        ("", "\ny = 2\n", "x = f(a)\nz = 3\nw = 4\n", "x = f(a)\nz = 3\nw = 4\n"),
+        ("x = ", "\ny = 2\n", "f(a)\nz = 3\nw = 4\n", "f(a)", "f(a)"),
+        ("x = ", "\ny = 2\n", "f(\n    a)\nz = 3\nw = 4\n", *["f(\n    a)\nz = 3\nw = 4\n"] * 2),
+        ("", "\ny = 2\n", "x = f(a)\nz = 3\nw = 4\n", "x = f(a)\n", "x = f(a)\nz = 3\nw = 4\n"),
+        ("x = ", "+ 100\ny = 2\n", "f(a)\nz = f(b) + 100\nw =", "f(a)\nz = f(b) ", "f(a)\nz = f(b) + 100\nw ="),
     ],
 )
-def test_of_a_model_that_runs_on_the_line_that_was_begun(left: str, right: str, script: str, text: str) -> None:
+def test_of_a_model_that_runs_on_the_line_that_was_begun(
+    left: str, right: str, script: str, text: str, ended_text: str
+) -> None:
     gap, budget = Gap(left, right), len(script)
     untaught = scripted(gap, script + "v = 5\n", adapter=NoAdapter(), max_tokens=budget).complete(Request(gap))
     assert (untaught.text, untaught.finish_reason) == (text, "length")
     taught = scripted(gap, script + "v = 5\n", max_tokens=budget).complete(Request(gap))
     assert taught.text.rstrip() == script.rstrip()
+    # Where a model ends of itself it is believed, but for lines behind the one that was begun.
     ended = scripted(gap, script, adapter=NoAdapter(), max_tokens=budget + 9).complete(Request(gap))
-    assert ended.text.rstrip() == script.rstrip() and ended.finish_reason == "end"
+    assert (ended.text, ended.finish_reason) == (ended_text, "end")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "text"),
+    [
+        # Up to a line that is as far indented as the next one, with its blank lines.
+        ("", "y = 2\n", "x = f(a)\n\n\nz = 3\nw = 4\n", "x = f(a)\n\n\n"),
+        ("", "\n\ny = 2\n", "x = f(a)\n\n\nz = 3\nw = 4\n", "x = f(a)\n"),
+        ("def f():\n", "    return a\n", "    if a:\n        b\n\n    c\nd\n", "    if a:\n        b\n\n"),
+        ("def f():\n", "\treturn a\n", "\tif a:\n\t\tb\n\tc\n\td\n", "\tif a:\n\t\tb\n"),
+        ("if a:\r\n", "    b\r\n", "    x = 1\n    y = 2\n    z = 3\n", "    x = 1\n"),
+        ("", "    # a note\ny = 2\n", "if a:\n    b\n    c\nd\n", "if a:\n    b\n"),
+        # Before the longest repetition of what stands to the right, were it only its beginning.
+        ("x = f(", ", key=len)\n", "a, b(c, key=d), key=len(", "a, b(c, key=d)"),
+        (
+            "x = [\n",
+            "    one,\n    two,\n]\n",
+            "    a,\n    one,\n    b,\n    one,\n    two",
+            "    a,\n    one,\n    b,\n",
+        ),
+        ("", "\n\ndef f(a):\n    pass\n", "x = 1\n\n\ndef f(b):\n    return b\n", "x = 1\n"),
+        # Where neither is to be had, what fits of it.
+        ("x = f(", ")\n", "a, b\n, c", "a, b\n, c"),
+        ("try:\n", "except E:\n    pass\n", "    a\nfinally:\n    b\n", "    a\n"),
+        # Broken files.
+        ("x = = 1\n", "y = 2\n", "a = 1\nb = 2\nc", "a = 1\n"),
+        ("", "y = 2\nx = = 1\n", "a = 1\nb = 2\nc", "a = 1\n"),
+    ],
+)
+def test_of_a_model_that_runs_on_what_goes_before_the_suffix(left: str, right: str, script: str, text: str) -> None:
+    gap = Gap(left, right)
+    found = scripted(gap, script + "v = 5\n", adapter=NoAdapter(), max_tokens=len(script)).complete(Request(gap))
+    assert (found.text, found.finish_reason) == (text, "length")
+    assert found.valid or found.problems
+
+
+@given(gaps(), blocks(), st.integers(1, 80), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_what_a_model_that_runs_on_leaves_parses_and_is_a_beginning(
+    cut: tuple[Gap, str], more: str, budget: int, repeats: bool
+) -> None:
+    gap, middle = cut
+    script = middle + (gap.suffix if repeats else "") + more
+    chunks = list(scripted(gap, script, adapter=NoAdapter(), max_tokens=budget).stream(Request(gap)))
+    found = chunks[-1].completion
+    assert found
+    if found.text:
+        assert parses(gap.filled(found.text))
+    written = "".join(chunk.text for chunk in chunks)
+    assert written.startswith(found.text.removesuffix(found.closing).rstrip("\n"))
 
 
 BEFORE = "x = 1\n\n\n"
