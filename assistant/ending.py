@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from assistant import gap as gaps
 from assistant.document import Gap
 from assistant.judge import refusal
+from assistant.junction import mended
 from validators.contracts import Unit, Validator
 from validators.tokens import TokenState, TokenValidator
 
@@ -96,21 +97,35 @@ class Ending:
         # What would have been seen first, had the text come character by character.
         return min(ends, key=lambda end: end.shown, default=None)
 
-    def settled(self, end: End | None, room: Room, ran_on: bool = False) -> Kept:
+    def settled(self, end: End | None, room: Room, taught: bool = True, ended: bool = False) -> Kept:
         """What is kept of the text: nothing where nothing parses.
 
-        ran_on: the text goes on until the budget ends, by a model that was not taught where to end.
+        taught: the model was taught, by the adapter, where to end. ended: it ended the text of itself.
         """
         for fits in self._demands():
             tried = set[str]()
-            for kept in self._candidates(end, room, ran_on):
+            for kept in self._candidates(end, room, taught, ended):
                 candidate = kept.text + kept.closing
                 # Blanks are worth something where the file does not parse without them.
                 if candidate not in tried and (candidate.strip() or (candidate and not fits(""))):
                     if fits(candidate):
-                        return kept
+                        return self._mended(kept, fits)
                     tried.add(candidate)
         return Kept("", "")
+
+    def _mended(self, kept: Kept, fits: Callable[[str], bool]) -> Kept:
+        """The same with the line ends that belong before the suffix; they are not counted as tokens."""
+        text = kept.text + kept.closing
+        better = mended(self._gap.prefix, text, self._gap.suffix)
+        if self._unit or better == text or self._in_string(text) or not fits(better):
+            return kept
+        place = len(kept.text) if kept.closing else len(better)
+        return Kept(better[:place], better[place:])
+
+    def _in_string(self, text: str) -> bool:
+        """Is a string open behind `text`, of which line ends are a part? Nothing else may go on with a "$"."""
+        probe = text.rstrip("\n") + "\n$"
+        return self._validator.check(self._start, probe).accepted == len(probe)
 
     def _demands(self) -> tuple[Callable[[str], bool], ...]:
         """What is asked of a text: of a broken file as much as can be met.
@@ -179,19 +194,18 @@ class Ending:
             and self._validator.unit_end(verdict.state, self._unit)
         )
 
-    def _candidates(self, end: End | None, room: Room, ran_on: bool) -> Iterator[Kept]:
+    def _candidates(self, end: End | None, room: Room, taught: bool, ended: bool) -> Iterator[Kept]:
         """What may be kept, the most wanted first."""
-        suffix = self._gap.suffix
+        prefix, suffix = self._gap.prefix, self._gap.suffix
         text = self.text
-        if ran_on and not self._unit and suffix.startswith("\n") and self._gap.prefix.rpartition("\n")[2].strip():
-            # It went on behind the line that it was asked to end. Without the adapter, of 600 ends of lines of held-out
-            # files 93 were what stood there; 167 are where the line is the answer of a model that ran on.
-            yield Kept(text.partition("\n")[0], "")
         if end and self._unit and end.reason == "unit":
             yield from (Kept(each, "") for each in gaps.unit_texts(text[: end.at], self._unit, suffix, self._over))
             text = text[: end.at - 1]
         elif end:
             text = gaps.unrepeated(text[: end.at], suffix)
+        if not (taught or self._unit):
+            over = ended or end is not None
+            yield from (Kept(text[:cut], "") for cut in gaps.stops(prefix, text, suffix, over))
         yield Kept(text, "")
         yield Kept(text.rstrip(), "")
         closings = list(self._closings(text, room))

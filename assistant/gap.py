@@ -6,12 +6,26 @@ the text.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from heapq import nsmallest
 
+from assistant.junction import begins_line
 from validators.contracts import Unit
 
 MATCH = 12
 """Visible characters of the suffix that must be written again before it counts as repetition."""
+
+SHARED = 4
+"""Visible characters of the suffix that show, where they are written again, that a text ran on into it. Of 600 spans of
+held-out files 29 are then what stood there, as with 3; with 6 to 12 it is 26."""
+
+PLACES = 24
+"""Places that are tried at most because the suffix is written again behind them."""
+
+LINE = re.compile(r"^([ \t]*)(?=\S)", re.MULTILINE)
+"""The indentation of a line that is not blank."""
 
 
 def needle(suffix: str) -> str:
@@ -67,3 +81,71 @@ def cuts(text: str, suffix: str) -> Iterator[int]:
     for newline in reversed(newlines):
         yield from (newline, newline + 1) if before_line_end else (newline + 1, newline)
     yield from range(newlines[0] if newlines else len(text), 0, -1)
+
+
+def stops(prefix: str, text: str, suffix: str, over: bool) -> Iterator[int]:
+    """Offsets at which `text` may be cut that a model wrote which was not taught where to end, the most wanted first.
+
+    The end of the line that was begun; of other gaps a place before what the suffix begins with, or before a line that
+    stands where the suffix's first one does. Of 600 gaps each in held-out files 181 ends of lines, 34 whole lines and
+    29 spans are then what stood there; 162, 24 and 25 without, and 205, 39 and 30 answers begin with it.
+
+    over: the model ended, or `text` ends where it began to repeat the suffix: then only the first is asked for. The
+    others would have spoilt 29 of 76 whole lines that were right, ended by a model that was taught to.
+    """
+    if suffix.startswith("\n") and prefix.rpartition("\n")[2].strip():
+        yield len(text.partition("\n")[0])
+    if over:
+        return
+    yield from repetitions(prefix, text, suffix)
+    if begins_line(prefix):
+        yield from neighbours(text, suffix)
+
+
+def repetitions(prefix: str, text: str, suffix: str) -> list[int]:
+    """Where `text` goes on as the suffix begins, for `SHARED` visible characters or more, the longest repetition first.
+
+    Where whole lines are asked for, only such are kept, and blank lines before what is repeated make no difference.
+    """
+    lines = begins_line(prefix)
+    body = suffix.lstrip("\n") if lines else suffix
+    visible = [i for i, character in enumerate(body[: len(text) + 1]) if not character.isspace()]
+    if len(visible) < SHARED:
+        return []
+    head = body[: visible[SHARED - 1] + 1]
+    found = []
+    at = text.find(head, 1)
+    while at >= 0:
+        if not lines:
+            found.append((at, at))
+        elif text[at - 1] == "\n":
+            found.append((_before(text, at, suffix), at))
+        at = text.find(head, at + 1)
+
+    def rank(place: tuple[int, int]) -> tuple[int, int, int]:
+        cut, at = place
+        shared = _shared(text, at, body)
+        return -bisect_left(visible, shared), -_shared(text, cut, suffix) if lines else -shared, cut
+
+    return [cut for cut, _ in nsmallest(PLACES, found, key=rank)]
+
+
+def neighbours(text: str, suffix: str) -> Iterator[int]:
+    """Before which lines of `text`, but the first, the suffix may go on: those as far indented as it is."""
+    first = LINE.search(suffix)
+    for line in LINE.finditer(text):
+        if first and line.start() and line[1] == first[1]:
+            yield _before(text, line.start(), suffix)
+
+
+def _before(text: str, line: int, suffix: str) -> int:
+    """Where to cut `text` before its line at `line`, so that the suffix comes behind as many blank lines as that."""
+    body = len(text[:line].rstrip("\n"))
+    given = len(suffix) - len(suffix.lstrip("\n"))
+    return max(line - given, body + 1)
+
+
+def _shared(text: str, at: int, suffix: str) -> int:
+    """Characters of the suffix that `text` has from `at` on."""
+    lengths = range(1, min(len(text) - at, len(suffix)) + 1)
+    return bisect_left(lengths, True, key=lambda length: not text.startswith(suffix[:length], at))

@@ -270,9 +270,11 @@ class Session:
             if not (end or step.stop):
                 yield Chunk("".join(new), step)
                 continue
-            ran_on = prompt.gap and step.stop == "length" and not self._adapter.adapts
             kept = ending.settled(
-                end, lambda n, more: n + len(self._tokenizer.encode(more)) <= settings.max_tokens, ran_on
+                end,
+                lambda n, more: n + len(self._tokenizer.encode(more)) <= settings.max_tokens,
+                taught=self._adapter.adapts or not prompt.gap,
+                ended=step.stop == "end",
             )
             text = kept.text + kept.closing
             problems = self._validator.problems(start.text)

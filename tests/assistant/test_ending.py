@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import get_args
 
 import pytest
@@ -12,6 +13,7 @@ from assistant.completion import Completion, Request
 from assistant.document import Gap
 from assistant.eval.fim import parses
 from assistant.gap import needle
+from assistant.junction import mended
 from model.engine import NoDraft
 from model.lora import NoAdapter
 from tests.assistant.scripted import VALIDATOR, scripted
@@ -139,7 +141,8 @@ def test_a_budget_that_runs_out_leaves_a_file_that_parses(cut: tuple[Gap, str], 
     if found.text:
         assert parses(gap.filled(found.text))
         assert found.text.endswith(found.closing)
-        assert len(found.text.encode()) <= budget, "the closing was not counted"
+        # But for line ends that belong before what stands to the right.
+        assert len(found.text.rstrip("\n").encode()) <= budget, "the closing was not counted"
     else:
         assert found.reason
 
@@ -210,21 +213,142 @@ def test_blanks_are_kept_where_the_file_needs_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "script", "text"),
+    ("left", "right", "script", "text", "ended_text"),
     [
-        ("x = ", "\ny = 2\n", "f(a)\nz = 3\nw = 4\n", "f(a)"),
-        ("x = ", "\ny = 2\n", "f(\n    a)\nz = 3\nw = 4\n", "f(\n    a)\nz = 3\nw = 4\n"),
-        ("", "\ny = 2\n", "x = f(a)\nz = 3\nw = 4\n", "x = f(a)\nz = 3\nw = 4\n"),
+        ("x = ", "\ny = 2\n", "f(a)\nz = 3\nw = 4\n", "f(a)", "f(a)"),
+        ("x = ", "\ny = 2\n", "f(\n    a)\nz = 3\nw = 4\n", *["f(\n    a)\nz = 3\nw = 4\n"] * 2),
+        ("", "\ny = 2\n", "x = f(a)\nz = 3\nw = 4\n", "x = f(a)\n", "x = f(a)\nz = 3\nw = 4\n"),
+        ("x = ", "+ 100\ny = 2\n", "f(a)\nz = f(b) + 100\nw =", "f(a)\nz = f(b) ", "f(a)\nz = f(b) + 100\nw ="),
     ],
 )
-def test_of_a_model_that_runs_on_the_line_that_was_begun(left: str, right: str, script: str, text: str) -> None:
+def test_of_a_model_that_runs_on_the_line_that_was_begun(
+    left: str, right: str, script: str, text: str, ended_text: str
+) -> None:
     gap, budget = Gap(left, right), len(script)
     untaught = scripted(gap, script + "v = 5\n", adapter=NoAdapter(), max_tokens=budget).complete(Request(gap))
     assert (untaught.text, untaught.finish_reason) == (text, "length")
     taught = scripted(gap, script + "v = 5\n", max_tokens=budget).complete(Request(gap))
     assert taught.text.rstrip() == script.rstrip()
+    # Where a model ends of itself it is believed, but for lines behind the one that was begun.
     ended = scripted(gap, script, adapter=NoAdapter(), max_tokens=budget + 9).complete(Request(gap))
-    assert ended.text.rstrip() == script.rstrip() and ended.finish_reason == "end"
+    assert (ended.text, ended.finish_reason) == (ended_text, "end")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "text"),
+    [
+        # Up to a line that is as far indented as the next one, with its blank lines.
+        ("", "y = 2\n", "x = f(a)\n\n\nz = 3\nw = 4\n", "x = f(a)\n\n\n"),
+        ("", "\n\ny = 2\n", "x = f(a)\n\n\nz = 3\nw = 4\n", "x = f(a)\n"),
+        ("def f():\n", "    return a\n", "    if a:\n        b\n\n    c\nd\n", "    if a:\n        b\n\n"),
+        ("def f():\n", "\treturn a\n", "\tif a:\n\t\tb\n\tc\n\td\n", "\tif a:\n\t\tb\n"),
+        ("if a:\r\n", "    b\r\n", "    x = 1\n    y = 2\n    z = 3\n", "    x = 1\n"),
+        ("", "    # a note\ny = 2\n", "if a:\n    b\n    c\nd\n", "if a:\n    b\n"),
+        # Before the longest repetition of what stands to the right, were it only its beginning.
+        ("x = f(", ", key=len)\n", "a, b(c, key=d), key=len(", "a, b(c, key=d)"),
+        (
+            "x = [\n",
+            "    one,\n    two,\n]\n",
+            "    a,\n    one,\n    b,\n    one,\n    two",
+            "    a,\n    one,\n    b,\n",
+        ),
+        ("", "\n\ndef f(a):\n    pass\n", "x = 1\n\n\ndef f(b):\n    return b\n", "x = 1\n"),
+        # Where neither is to be had, what fits of it.
+        ("x = f(", ")\n", "a, b\n, c", "a, b\n, c"),
+        ("try:\n", "except E:\n    pass\n", "    a\nfinally:\n    b\n", "    a\n"),
+        # Broken files.
+        ("x = = 1\n", "y = 2\n", "a = 1\nb = 2\nc", "a = 1\n"),
+        ("", "y = 2\nx = = 1\n", "a = 1\nb = 2\nc", "a = 1\n"),
+    ],
+)
+def test_of_a_model_that_runs_on_what_goes_before_the_suffix(left: str, right: str, script: str, text: str) -> None:
+    gap = Gap(left, right)
+    found = scripted(gap, script + "v = 5\n", adapter=NoAdapter(), max_tokens=len(script)).complete(Request(gap))
+    assert (found.text, found.finish_reason) == (text, "length")
+    assert found.valid or found.problems
+
+
+@given(gaps(), blocks(), st.integers(1, 80), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_what_a_model_that_runs_on_leaves_parses_and_is_a_beginning(
+    cut: tuple[Gap, str], more: str, budget: int, repeats: bool
+) -> None:
+    gap, middle = cut
+    script = middle + (gap.suffix if repeats else "") + more
+    chunks = list(scripted(gap, script, adapter=NoAdapter(), max_tokens=budget).stream(Request(gap)))
+    found = chunks[-1].completion
+    assert found
+    if found.text:
+        assert parses(gap.filled(found.text))
+    written = "".join(chunk.text for chunk in chunks)
+    assert written.startswith(found.text.removesuffix(found.closing).rstrip("\n"))
+
+
+BEFORE = "x = 1\n\n\n"
+AFTER = "def after(values):\n    return values\n"
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "script", "text"),
+    [
+        (BEFORE, AFTER, "y = 2\n\n", "y = 2\n\n\n"),
+        (BEFORE, AFTER, "y = 2\n", "y = 2\n"),  # may stand close to it on purpose
+        (BEFORE, AFTER, "y = 2\n\n\n\n\n", "y = 2\n\n\n"),
+        (BEFORE, "\n" + AFTER, "y = 2", "y = 2\n\n"),
+        (BEFORE.replace("\n", "\r\n"), ("\n" + AFTER).replace("\n", "\r\n"), "y = 2", "y = 2\n\n"),
+        ("y = ", "\n\n" + AFTER, "2", "2"),
+        ("y = ", "\n\n\n\n" + AFTER, "2", "2"),
+        ("y = ", "\n\n\n" + AFTER, "2\n", "2"),
+        (BEFORE, "\n" + AFTER, "@cache\n", "@cache\n"),
+        (BEFORE, AFTER, "# About it.\n\n", "# About it.\n\n"),
+        (BEFORE, "\ny = 2\n", "z = 3", "z = 3\n"),
+        (BEFORE + "if x:\n", "\n\ty = 2\n", "\tz = 3", "\tz = 3\n"),
+        (BEFORE, "\n\n", "z = 3", "z = 3"),
+        (BEFORE, "", "z = 3\n\n\n\n\n", "z = 3\n\n\n\n\n"),
+        # Line ends are a part of a string.
+        ('"""One\n', '\ndef"""\n', "two\n\n\n\n", "two\n\n\n\n"),
+        ('"""One\n', '\ndef"""\n', "two", "two"),
+        ('x = f"""One\n', '\ndef"""\n', "{two}", "{two}"),
+        (BEFORE, 'def"""\n', '"""two\n\n', '"""two\n\n'),
+        (BEFORE, "\n" + AFTER, '"""two"""', '"""two"""\n\n'),
+        # Broken files.
+        ("x = = 1\n", AFTER, "y = 2\n\n", "y = 2\n\n\n"),
+        ("", "\n" + AFTER + "x = = 1\n", "y = 2", "y = 2\n\n"),
+    ],
+)
+def test_line_ends_fit_what_stands_to_the_right(left: str, right: str, script: str, text: str) -> None:
+    gap = Gap(left, right)
+    found = fill(gap, script)
+    assert (found.text, found.finish_reason, found.closing) == (text, "end", "")
+    assert found.valid or found.problems
+    assert found.tokens == len(script), "no token was spent on them"
+
+
+def test_line_ends_behind_a_closing_are_a_part_of_it() -> None:
+    gap = Gap("", "\n" + AFTER)
+    found = fill(gap, "x = (1, 2" + " " * 40, max_tokens=9)
+    assert (found.text, found.closing, found.finish_reason) == ("x = (1, )\n\n", ")\n\n", "length")
+    assert found.valid
+
+
+def test_a_unit_keeps_its_own_line_end() -> None:
+    gap = Gap(BEFORE, "\n" + AFTER)
+    assert fill(gap, "y = 2\nz = 3\n", unit="statement").text == "y = 2"
+
+
+@given(gaps())
+@settings(max_examples=150, deadline=None)
+def test_no_line_end_is_left_to_mend(cut: tuple[Gap, str]) -> None:
+    gap, middle = cut
+    found = fill(gap, middle, max_tokens=400)
+    better = mended(gap.prefix, found.text, gap.suffix)
+    if better != found.text:  # then the line ends mean something
+        assert tree(gap.filled(better)) != tree(gap.filled(found.text))
+
+
+def tree(text: str) -> str | None:
+    """What Python reads; None if it does not."""
+    return ast.dump(ast.parse(text)) if parses(text) else None
 
 
 def test_blank_lines_that_the_suffix_has_too_are_not_written_twice() -> None:
