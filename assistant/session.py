@@ -260,8 +260,10 @@ class Session:
         start = self._tokens.start(gap.prefix, gap.suffix)
         tally = Tally()
         ending = Ending(self._validator, gap, start.text, _UNITS.get(settings.unit))
-        tokens = self._tokens if joinable(self._validator, start.text) else self._ends_anywhere
-        for step, new in self._steps(prompt, tokens, start, settings, clock, self._forced):
+        joins = joinable(self._validator, start.text)
+        # Where a text may end anywhere, there is always a choice.
+        tokens, forced = (self._tokens, self._forced) if joins else (self._ends_anywhere, nothing_forced)
+        for step, new in self._steps(prompt, tokens, start, settings, clock, forced):
             if step is ASKED:
                 yield Chunk("", step)
                 continue
