@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,13 @@ import msgspec
 
 from assistant.beside import Surroundings, nothing
 from assistant.document import Gap
+from assistant.settings import Settings
 from validators import Problem
+
+
+def goes_on(text: str) -> int | None:
+    """It is over where the model or the session says so."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,21 @@ class Request:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    tries: int | None = None
     unit: str | None = None
     accept: str | None = None
     context_files: int | None = None
     beside: Callable[[], Surroundings] = nothing
     """Says what other files tell; asked if there is room for it."""
+    over: Callable[[str], int | None] = goes_on
+    """Asked after each pass, with all that it has written so far, where in that the answer is over for the caller: how
+    many characters it is, at which the file parses. None while it is not."""
+
+    def settings(self, session: Settings) -> Settings:
+        """Those of the session, and what is asked for instead."""
+        return session.replaced(
+            **{name: getattr(self, name) for name in vars(self) if name in session.__struct_fields__}
+        )
 
 
 class Cancel:
@@ -57,7 +73,7 @@ class Drafted(msgspec.Struct, frozen=True):
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished request. Its fields are the command line's JSON."""
+    """A finished request. Its fields are the command line's JSON. What it cost is the sum over all of its tries."""
 
     text: str
     """To be inserted as it is, with line ends as "\\n". Empty where nothing valid was found."""
@@ -66,12 +82,16 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool
     """Whether Python accepts the whole file with the text in its place."""
     finish_reason: str
-    """`end` the model ended · `closed` it began to repeat the right-hand text · `unit` the unit that was asked for is
+    """`end` the model ended · `closed` it began to repeat the right-hand text · `unit` what was asked for is
     over · `length`, `time`, `context`, `cancelled` a limit or the caller · `dead end` nothing viable was left."""
     reason: str | None
     """Why the text is empty or not valid, or what was left out; None if there is nothing to say."""
+    tries: int = 1
+    """Answers that were written to the end, of which this is the best."""
     tokens: int
     """Tokens generated, those cut away included."""
+    answer_tokens: int = 0
+    """Of those, the ones of the try that is given."""
     passes: int
     """Passes of the model after the prompt."""
     drafted: int
@@ -90,7 +110,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of the widest window."""
     prompt_tokens: int
     ms_first: float
-    """Milliseconds to the first token, prompt included."""
+    """Milliseconds to the first token of the first try, prompt included."""
     ms_total: float
     tokens_per_second: float
     """Generated tokens over the time after the prompt."""
@@ -98,3 +118,14 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     problems: tuple[Problem, ...] = ()
     """Where the file was broken before."""
+
+
+def remarks(gap: Gap, problems: Sequence[Problem], text: str, cut: bool) -> str | None:
+    """A completion's `reason`. problems: of the file before; cut: whether the prompt was."""
+    said = [
+        f"the file is broken {p.side} of the gap, at {':'.join(map(str, gap.place(p)))}: {p.reason}"
+        for p in problems[:1]
+    ]
+    said += [] if text else ["nothing that the model wrote parses in its place"]
+    said += ["the prompt was cut to the text nearest the gap"] if cut else []
+    return "; ".join(said) or None

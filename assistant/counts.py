@@ -54,6 +54,8 @@ class Tally:
 
     first: int = 0
     """Tokens of the first pass."""
+    tries: int = 0
+    """Answers written to the end."""
     tokens: int = 0
     passes: int = 0
     drafted: int = 0

@@ -6,20 +6,21 @@ import codecs
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, get_args
 
 import model
 from assistant import prompt as prompts
-from assistant import store
+from assistant import store, tries
 from assistant.boldness import BOLDNESS
-from assistant.completion import Completion, Request
+from assistant.completion import Completion, Request, remarks
 from assistant.counts import Clock, Tally
-from assistant.document import Gap
-from assistant.ending import Ending, EndsAnywhere, joinable
+from assistant.ending import End, Ending, EndsAnywhere, joinable
 from assistant.errors import ViableError
 from assistant.judge import refusal
 from assistant.settings import Settings
+from assistant.tries import Likelihood, Try
 from model import companions, gpu
 from model.engine import (
     ASKED,
@@ -79,10 +80,15 @@ class Chunk:
     """What one pass added, as it happens."""
 
     text: str
-    """New characters; empty while a character is unfinished. The completion may keep fewer."""
+    """New characters of the answer; empty while a character is unfinished. The completion may keep fewer. Of several
+    tries, all of the chosen one's in the last chunk: what was shown is not taken back for another answer."""
     step: Step[Any]
     completion: Completion | None = None
     """With the last chunk: what is to be inserted."""
+    written: str = ""
+    """New characters of the try that is being written."""
+    number: int = 1
+    """Which one that is."""
 
 
 def open_session(settings: Settings) -> Session:
@@ -230,16 +236,7 @@ class Session:
         raise AssertionError("a request ends with its completion")
 
     def _served(self, request: Request, interrupt: Interrupt) -> Iterator[Chunk]:
-        settings = self.settings.replaced(
-            max_tokens=request.max_tokens,
-            max_ms=request.max_ms,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            seed=request.seed,
-            unit=request.unit,
-            accept=request.accept,
-            context_files=request.context_files,
-        )
+        settings = request.settings(self.settings)
         settings.check_room(self.capacity)
         with self._lock:
             prompt = prompts.build(
@@ -253,22 +250,65 @@ class Session:
             # The adapter was taught to fill gaps and nothing else. What was cached with it is not used without it: a
             # prompt that asks for a gap begins with another token than one that does not.
             with self._adapter.set(prompt.gap):
-                yield from self._stream(request.gap, prompt, settings, interrupt)
+                yield from self._stream(request, prompt, settings, interrupt)
 
-    def _stream(self, gap: Gap, prompt: prompts.Prompt, settings: Settings, interrupt: Interrupt) -> Iterator[Chunk]:
+    def _stream(
+        self, request: Request, prompt: prompts.Prompt, settings: Settings, interrupt: Interrupt
+    ) -> Iterator[Chunk]:
+        gap = request.gap
         clock = Clock(settings.max_ms - min(CLOSING_MS, settings.max_ms // 10), interrupt)
         start = self._tokens.start(gap.prefix, gap.suffix)
         tally = Tally()
+        best: list[Try] = []
+        faults = cache(lambda text: tries.faults(gap.filled(text)))
+        for each in tries.drawn(settings):
+            last, tried = yield from self._try(request, prompt, start, each, clock, tally)
+            broken_off = tried.finish_reason in tries.BROKEN_OFF
+            if not (broken_off and best):
+                best = [tries.choose([*best, tried], faults)]
+                tally.tries += 1
+            if broken_off or tally.tries == settings.tries:
+                break
+            yield last
+        (found,) = best
+        problems = self._validator.problems(start.text)
+        completion = Completion(
+            text=found.text,
+            closing=found.closing,
+            valid=found.valid,
+            finish_reason=found.finish_reason,
+            reason=remarks(gap, problems, found.text, prompt.cut),
+            prompt_tokens=len(prompt.ids),
+            answer_tokens=found.written_tokens,
+            problems=problems,
+            **self._cost(tally, clock),
+        )
+        yield replace(last, text=found.written if settings.tries > 1 else last.text, completion=completion)
+
+    def _try(
+        self, request: Request, prompt: prompts.Prompt, start: Any, settings: Settings, clock: Clock, tally: Tally
+    ) -> Generator[Chunk, None, tuple[Chunk, Try]]:
+        """Write one answer. Gives its last chunk, which is not yielded, and what came of it."""
+        gap = request.gap
         ending = Ending(self._validator, gap, start.text, _UNITS.get(settings.unit))
-        tokens = self._tokens if joinable(self._validator, start.text) else self._ends_anywhere
-        for step, new in self._steps(prompt, tokens, start, settings, clock, self._forced):
+        likelihood = Likelihood()
+        begin = tally.tokens
+        joins = joinable(self._validator, start.text)
+        # Where a text may end anywhere, there is always a choice.
+        tokens, forced = (self._tokens, self._forced) if joins else (self._ends_anywhere, nothing_forced)
+        for step, new in self._steps(prompt, tokens, start, settings, clock, forced):
             if step is ASKED:
                 yield Chunk("", step)
                 continue
             tally.add(step)
-            end = ending.grown(new, (step.states[-1] if step.states else start).text)
+            written = "".join(new)
+            chunk = Chunk(written, step, written=written, number=tally.tries + 1)
+            if settings.tries > 1:
+                chunk = replace(chunk, text="")
+                likelihood.add(new, step.log_probabilities())
+            end = ending.grown(new, (step.states[-1] if step.states else start).text) or _over(request, ending.text)
             if not (end or step.stop):
-                yield Chunk("".join(new), step)
+                yield chunk
                 continue
             kept = ending.settled(
                 end,
@@ -277,28 +317,19 @@ class Session:
                 ended=step.stop == "end",
             )
             text = kept.text + kept.closing
-            problems = self._validator.problems(start.text)
-            broken = [
-                f"the file is broken {p.side} of the gap, at {':'.join(map(str, gap.place(p)))}: {p.reason}"
-                for p in problems[:1]
-            ]
-            nothing = [] if text else ["nothing that the model wrote parses in its place"]
-            cut = ["the prompt was cut to the text nearest the gap"] if prompt.cut else []
-            yield Chunk(
-                "".join(new),
-                step,
-                Completion(
-                    text=text,
-                    closing=kept.closing,
-                    valid=refusal(gap.filled(text)) is None,
-                    finish_reason=end.reason if end else str(step.stop),
-                    reason="; ".join(broken + nothing + cut) or None,
-                    prompt_tokens=len(prompt.ids),
-                    problems=problems,
-                    **self._cost(tally, clock),
-                ),
+            whole = step.stop == "end" and not end
+            told, count = likelihood.whole() if whole else likelihood.first(end.shown if end else len(kept.text))
+            return chunk, Try(
+                text=text,
+                closing=kept.closing,
+                valid=refusal(gap.filled(text)) is None,
+                finish_reason=end.reason if end else str(step.stop),
+                written=ending.text,
+                written_tokens=tally.tokens - begin,
+                log_probability=told,
+                tokens=count,
             )
-            return
+        raise AssertionError("steps end with a reason to stop")
 
     def plain(self, text: str, over: Callable[[str], bool], seed: int | None = None) -> Completion:
         """What the model alone writes behind `text`, until it ends, `over` what it wrote holds, or the budget is used.
@@ -308,7 +339,7 @@ class Session:
         settings = self.settings.replaced(seed=seed)
         clock = Clock(settings.max_ms, never)
         tokens = TokenValidator(AcceptAll(), self._tokenizer.pieces)
-        tally, written, finish = Tally(), "", ""
+        tally, written, finish = Tally(tries=1), "", ""
         with self._lock, self._adapter.set(False):
             prompt = prompts.build(self._tokenizer, text, "", self.capacity - settings.max_tokens)
             for step, new in self._steps(prompt, tokens, tokens.start(text), settings, clock):
@@ -325,6 +356,7 @@ class Session:
             finish_reason=finish,
             reason=None,
             prompt_tokens=len(prompt.ids),
+            answer_tokens=tally.tokens,
             **self._cost(tally, clock),
         )
 
@@ -374,6 +406,12 @@ def _window(settings: Settings, device: str) -> Window:
     if settings.accept == "syntax":
         return Fixed(settings.block - 1)
     return BOLDNESS[device.partition(":")[0]].window(settings.block)
+
+
+def _over(request: Request, written: str) -> End | None:
+    """Whether the answer is over for the caller."""
+    at = request.over(written)
+    return None if at is None else End("unit", at, at)
 
 
 def _order(settings: Settings) -> Order:

@@ -18,6 +18,7 @@ FILE_NAME = "viable.toml"
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
 SMALLEST_PROMPT = 8
 """Tokens that a prompt must have room for."""
+MOST_TRIES = 64
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Nucleus to sample from."""
     seed: int = 0
     """Seed of the sampling."""
+    tries: int = 1
+    """Answers that are written, of which the best is given. All behind the first one are sampled."""
     block: int = 3
     """Tokens of a block: one from the model's own row, the others drafted by trained modules. Repetition goes on from
     there. 1 decodes token by token."""
@@ -64,11 +67,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ("context_files", 0),
             ("max_tokens", 1),
             ("max_ms", 0),
+            ("tries", 1),
             ("block", 1),
             ("temperature", 0),
         ):
             if getattr(self, field) < lowest:
                 raise UsageProblem(f"{field} must be at least {lowest}, not {getattr(self, field)}")
+        if self.tries > MOST_TRIES:
+            raise UsageProblem(f"tries must be at most {MOST_TRIES}, not {self.tries}")
         if not math.isfinite(self.temperature):
             raise UsageProblem(f"temperature must be a finite number, not {self.temperature}")
         if not 0 < self.top_p <= 1:

@@ -56,6 +56,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     valid: bool = False
     reason: str | None = None
+    tries: int = 1
     tokens: int = 0
     passes: int = 0
     drafted: int = 0
@@ -138,6 +139,7 @@ def completed(job: Job, sample: int, seed: int, completion: Completion) -> Answe
         finish_reason=completion.finish_reason,
         valid=completion.valid,
         reason=completion.reason,
+        tries=completion.tries,
         tokens=completion.tokens,
         passes=completion.passes,
         drafted=completion.drafted,

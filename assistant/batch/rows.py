@@ -9,17 +9,20 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from assistant.document import CURSOR_MARK, Gap, NotSource, decode, gap_at_mark, read_bytes
 from assistant.errors import UsageProblem, ViableError
 from assistant.interrupts import read_all
+from assistant.settings import MOST_TRIES
 
 STDIN = "-"
 
 Kind = Literal["row", "openai", "file"]
+
+Tries = Annotated[int, msgspec.Meta(ge=1, le=MOST_TRIES)]
 
 FilledGap = Callable[[str, str], Gap | None]
 """From a file's name and text to the gap in it that an earlier run has filled; None where that is not the text."""
@@ -32,6 +35,7 @@ class PromptRow(msgspec.Struct):
     suffix: str = ""
     task_id: str | int | None = None
     id: str | int | None = None
+    tries: Tries | None = None
 
 
 class GapRow(msgspec.Struct):
@@ -41,6 +45,7 @@ class GapRow(msgspec.Struct):
     suffix: str = ""
     task_id: str | int | None = None
     id: str | int | None = None
+    tries: Tries | None = None
 
 
 class OpenAIBody(msgspec.Struct):
@@ -54,7 +59,8 @@ class OpenAIBody(msgspec.Struct):
     top_p: float | None = None
     seed: int | None = None
     n: int | None = None
-    best_of: int | None = None
+    best_of: Tries | None = None
+    """Served as `tries`, of a single answer."""
     echo: bool | None = None
     stream: bool | None = None
     logprobs: int | None = None
@@ -73,10 +79,10 @@ class OpenAIRow(msgspec.Struct):
     body: OpenAIBody
 
 
-NOT_SERVED = ("best_of", "echo", "stream", "logprobs", "stop", "logit_bias", "presence_penalty", "frequency_penalty")
+NOT_SERVED = ("echo", "stream", "logprobs", "stop", "logit_bias", "presence_penalty", "frequency_penalty")
 """Parameters that must be absent or say nothing."""
-SERVED = ("max_tokens", "temperature", "top_p", "seed")
-"""Parameters of a request that go before the command line's."""
+SERVED = (*((name, name) for name in ("max_tokens", "temperature", "top_p", "seed")), ("tries", "best_of"))
+"""Settings that go before the command line's, and the parameters of a request that they are."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +170,16 @@ def _kind(fields: dict[str, Any]) -> str:
 
 def _prompt(fields: dict[str, Any], line: bytes, where: str, number: int) -> Task:
     row = msgspec.convert(fields, PromptRow)
-    return _task("row", _first(row.task_id, row.id), row.prompt, row.suffix, where, number)
+    return _task("row", _first(row.task_id, row.id), row.prompt, row.suffix, where, number, changes=_changes(row))
 
 
 def _gap(fields: dict[str, Any], line: bytes, where: str, number: int) -> Task:
     row = msgspec.convert(fields, GapRow)
-    return _task("row", _first(row.task_id, row.id), row.prefix, row.suffix, where, number)
+    return _task("row", _first(row.task_id, row.id), row.prefix, row.suffix, where, number, changes=_changes(row))
+
+
+def _changes(row: PromptRow | GapRow) -> dict[str, Any]:
+    return {} if row.tries is None else {"tries": row.tries}
 
 
 def _openai(fields: dict[str, Any], line: bytes, where: str, number: int) -> Task:
@@ -177,10 +187,12 @@ def _openai(fields: dict[str, Any], line: bytes, where: str, number: int) -> Tas
         return _bad(fields, line, where, number, f"url {fields.get('url')!r} is not served, only /v1/completions is")
     body = msgspec.convert(fields, OpenAIRow).body
     for name in NOT_SERVED:
-        if getattr(body, name) and not (name == "best_of" and body.best_of == 1):
+        if getattr(body, name):
             return _bad(fields, line, where, number, f"{name} is not supported")
     if body.n is not None and not 1 <= body.n <= 128:
         return _bad(fields, line, where, number, f"n must be from 1 to 128, not {body.n}")
+    if (body.best_of or 1) > 1 and (body.n or 1) > 1:
+        return _bad(fields, line, where, number, "best_of is served for a single answer, not with n")
     return _task(
         "openai",
         fields["custom_id"],
@@ -188,7 +200,7 @@ def _openai(fields: dict[str, Any], line: bytes, where: str, number: int) -> Tas
         body.suffix or "",
         where,
         number,
-        changes={name: getattr(body, name) for name in SERVED if getattr(body, name) is not None},
+        changes={setting: value for setting, name in SERVED if (value := getattr(body, name)) is not None},
         model=body.model,
         choices=body.n or 1,
     )

@@ -71,6 +71,8 @@ def command(
     {"task_id": "b", "prefix": "x = ", "suffix": "\\n"}       a gap
     {"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "…"}}
 
+    "tries": 8 in the first two, "best_of": 8 in the body of the last, is --tries of that row alone.
+
     Each answer is on the disk as soon as it is there; in the end they are in the order of the rows.
     A row that cannot be answered becomes a row that says why. An answer is made again if its prompt, the model or a
     parameter changes; what it replaces is kept in OUT.jsonl.stale. The seed of an answer depends on
@@ -93,7 +95,7 @@ def command(
     earlier = Earlier(None if overwrite else Path(output))
     tasks = read_tasks(names, earlier.gap)
     _check_tasks(tasks, _chosen(tasks, limit, part, parts), settings, in_place)
-    if samples > 1 and not settings.temperature:
+    if samples > 1 and not settings.temperature and settings.tries == 1:
         _say("note: the temperature is 0, so all samples of a row will be the same")
     found = store.resolve(settings.model, offline=settings.offline)
     fingerprint, beside = model_hash(found), companions(found)

@@ -114,8 +114,9 @@ def _remark(name: str, gap: Gap, completion: Completion) -> None:
 
 def _stats(completion: Completion) -> str:
     c = completion
+    tries = f" of {c.tries} tries, {c.answer_tokens} tokens of the one given" if c.tries > 1 else ""
     return (
-        f"viable: {c.tokens} tokens in {c.passes} passes ({c.drafted} drafted, {c.accepted} accepted, "
+        f"viable: {c.tokens} tokens in {c.passes} passes{tries} ({c.drafted} drafted, {c.accepted} accepted, "
         f"{c.fallbacks} fallbacks, {c.avoided} syntax errors avoided), prompt {c.prompt_tokens} tokens, "
         f"first after {c.ms_first:.0f} ms, all after {c.ms_total:.0f} ms, {c.tokens_per_second} tokens/s, "
         f"{c.finish_reason}, {c.model} on {c.device}{_drafters(c)}"

@@ -33,6 +33,7 @@ class Flags:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    tries: int | None = None
     block: int | None = None
     draft: str | None = None
     accept: str | None = None
@@ -84,6 +85,7 @@ _OPTIONS = (
     _Option("temperature", "T", "0 takes the best token, above 0 samples.", float),
     _Option("top-p", "P", "Sample from this share of the probability.", float),
     _Option("seed", "N", "Seed of the sampling.", int),
+    _Option("tries", "N", "Write N answers, give the best: more often right, N times the wait after the prompt.", int),
     _Option("block", "TOKENS", "Tokens of a block, drafts and one more; 1 decodes singly.", int),
     _Option("draft", "WHO", "Who drafts: auto, lookup or none."),
     _Option("accept", "RULE", "Keep verified drafts, or (faster, other text) any of right syntax: verified, syntax."),

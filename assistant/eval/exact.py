@@ -71,7 +71,7 @@ def compare(session: Session, asked: Sequence[Prompt], max_tokens: int) -> Itera
 
 def _answered(session: Session, gap: Gap, max_tokens: int) -> tuple[tuple[int, ...], Completion]:
     ids: list[int] = []
-    for chunk in session.stream(Request(gap, max_tokens=max_tokens)):
+    for chunk in session.stream(Request(gap, max_tokens=max_tokens, tries=1)):
         ids += chunk.step.ids
         if chunk.completion:
             return tuple(ids), chunk.completion

@@ -45,6 +45,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     offline: bool | None = None
     context_files: int | None = None
     """Tokens of the prompt, at most, for what other files define. None leaves it to `viable.toml`."""
+    tries: int | None = None
+    """Answers that are written, the best of which is the first suggestion. None leaves it to `viable.toml`."""
 
     def __post_init__(self) -> None:
         for name, value, lowest in (
@@ -54,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             ("maxRight", self.max_right, 0),
             ("debounceMs", self.debounce_ms, 0),
             ("contextFiles", self.context_files, 0),
+            ("tries", self.tries, 1),
         ):
             if value is not None and value < lowest:
                 raise ValueError(f"{name} must be at least {lowest}, not {value}")
@@ -61,9 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def session(self) -> dict[str, Any]:
         """What decides the session itself; another value needs another session."""
-        return {
-            name: getattr(self, name) for name in ("model", "device", "dtype", "context", "context_files", "offline")
-        }
+        names = ("model", "device", "dtype", "context", "context_files", "tries", "offline")
+        return {name: getattr(self, name) for name in names}
 
     def limited(self, max_tokens: int | None, max_ms: int | None) -> Options:
         """These, with those limits that are not None."""

@@ -307,6 +307,7 @@ class Worker:
                 temperature=TEMPERATURE if seed else 0.0,
                 top_p=TOP_P if seed else 1.0,
                 seed=seed,
+                tries=1 if seed else None,
                 beside=wanted.beside,
             )
             completion = self._complete(session, request, job, first=seed == 0)

@@ -7,6 +7,7 @@ import difflib
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -200,9 +201,12 @@ def show_trace(shell: Shell, argument: str) -> None:
     shell.screen.say(("note", "⏎ ends a line; · was not drafted: a single token a pass"))
     width = trace_width(shell.screen.output.get_size().columns)
     shell.screen.say(("heading", trace_head(width)))
-    for line in trace(shell.turn.blocks, width):
-        shell.screen.say(*line)
     c = shell.turn.completion
+    for number, blocks in groupby(shell.turn.blocks, lambda block: block.attempt):
+        if c.tries > 1:
+            shell.screen.say(("note", f"try {number}"))
+        for line in trace(blocks, width):
+            shell.screen.say(*line)
     shell.screen.say(
         ("note", f"{c.tokens} tokens in {c.passes} passes: {c.drafted} drafted, {c.accepted} accepted, "),
         ("note", f"{c.fallbacks} fallbacks, {c.avoided} syntax errors avoided"),

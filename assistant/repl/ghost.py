@@ -72,7 +72,7 @@ class ModelSuggest(AutoSuggest):
     def _rest_of_line(self, session: Session, text: str, cancel: Cancel) -> str:
         self.asked += 1
         line = ""
-        request = Request(Gap(text, ""), max_tokens=LENGTH, temperature=0.0, unit="none")
+        request = Request(Gap(text, ""), max_tokens=LENGTH, temperature=0.0, tries=1, unit="none")
         try:
             for chunk in session.stream(request, cancel):
                 line += chunk.text

@@ -117,7 +117,7 @@ def toolbar(
         fields["rate"] = ("", f"{completion.tokens_per_second:.1f} tokens/s")
     fields["verdict"] = ("class:bad", f"✗ {refusal}") if refusal else ("class:good", "✓ parses")
     if completion and capacity:
-        fields["context"] = ("", f"context {completion.prompt_tokens + completion.tokens}/{capacity}")
+        fields["context"] = ("", f"context {completion.prompt_tokens + completion.answer_tokens}/{capacity}")
     if problem:
         fields["problem"] = ("class:bad", problem)
     fields["hint"] = ("", hint)

@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 raise UsageProblem(f"{name} must be above 0, not {getattr(self, name)}")
 
 
-PER_REQUEST = frozenset({"max_tokens", "max_ms", "temperature", "top_p", "seed", "unit", "accept"})
+PER_REQUEST = frozenset({"max_tokens", "max_ms", "temperature", "top_p", "seed", "tries", "unit", "accept"})
 """Settings that a request carries; the others mean another session."""
 
 _YES_NO = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}

@@ -200,7 +200,13 @@ class Shell:
                 painter.clear_status()
                 painter.status("thinking …")
                 turn = take_turn(
-                    session, base.text, request, cancel, _writer(painter), whole_unit=self.options.stop == "unit"
+                    session,
+                    base.text,
+                    request,
+                    cancel,
+                    _writer(painter),
+                    whole_unit=self.options.stop == "unit",
+                    trying=_counter(painter, self.settings.tries),
                 )
                 kept = Moment(base.plus("model", turn.completion.text), asked, base)
             self._keep(painter, turn, kept.program)
@@ -245,6 +251,7 @@ class Shell:
             temperature=s.temperature if request.temperature is None else request.temperature,
             top_p=s.top_p,
             seed=s.seed if request.seed is None else request.seed,
+            tries=s.tries,
             unit=s.unit,
             accept=s.accept,
         )
@@ -334,6 +341,19 @@ def _writer(painter: Painter) -> Callable[[str], None]:
         painter.write(text, "model")
 
     return write
+
+
+def _counter(painter: Painter, tries: int) -> Callable[[int], None]:
+    """Says how far several tries have come."""
+    said = 1
+
+    def count(number: int) -> None:
+        nonlocal said
+        if number > said:
+            said = number
+            painter.status(f"thinking, {number} of {tries} …")
+
+    return count
 
 
 def _paint_end(painter: Painter, program: Program) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -23,7 +23,7 @@ class Block(NamedTuple):
     """One pass of the model."""
 
     text: str
-    """What it added."""
+    """What it added to the try that was being written."""
     tokens: int
     drafted: int
     """Tokens proposed beforehand."""
@@ -33,6 +33,8 @@ class Block(NamedTuple):
     """Of those, how many the model would have chosen itself."""
     avoided: int
     """Tokens that the model preferred and the validator refused."""
+    attempt: int = 1
+    """The try that it was for."""
 
     @property
     def fallback(self) -> bool:
@@ -60,37 +62,42 @@ class Turn:
 
 
 def take_turn(
-    session: Session, before: str, request: Request, cancel: Cancel, show: Callable[[str], None], *, whole_unit: bool
+    session: Session,
+    before: str,
+    request: Request,
+    cancel: Cancel,
+    show: Callable[[str], None],
+    *,
+    whole_unit: bool,
+    trying: Callable[[int], None] = lambda number: None,
 ) -> Turn:
-    """Let the model continue `before`, showing what it writes.
+    """Let the model continue `before`, showing what it writes. Of several tries the best one is shown, in the end;
+    until then `trying` is told of each pass which one it was for.
 
     The session ends with the unit that the request names. Where it names none, `whole_unit` ends with a block or a
     paragraph, which is a guess by lines.
     """
-    guessed = whole_unit and request.unit in (None, "none")
-    streamed = shown = ""
+    if guessed := whole_unit and request.unit in (None, "none"):
+        request = replace(request, over=lambda written: unit_end(before, written))
+    shown = ""
     blocks: list[Block] = []
-    end: int | None = None
-    interrupt = Cancel()
-    for chunk in session.stream(request, lambda: cancel() or interrupt()):
-        streamed += chunk.text
+    for chunk in session.stream(request, cancel):
+        shown += chunk.text
+        trying(chunk.number)
+        show(chunk.text)
         blocks.append(_block(chunk))
-        if end is None:
-            show(chunk.text)
-            shown = streamed
-            if guessed and (end := unit_end(before, streamed)) is not None:
-                interrupt.set()
-        if chunk.completion:
+        if completion := chunk.completion:
+            end = request.over(shown) if guessed and completion.finish_reason == UNIT_ENDED else None
             if end is None:
-                return Turn(_on_lines(chunk.completion, request.unit), shown, tuple(blocks))
-            completion = _at_unit_end(chunk.completion, streamed[:end])
-            return Turn(completion, shown, tuple(blocks), indentation(streamed[end:].partition("\n")[0]))
+                return Turn(_on_lines(completion, request.unit), shown, tuple(blocks))
+            rest = shown[end:].partition("\n")[0]
+            return Turn(_at_unit_end(completion, shown[:end]), shown, tuple(blocks), indentation(rest))
     raise AssertionError("a stream ends with its completion")
 
 
 def _block(chunk: Chunk) -> Block:
     step = chunk.step
-    return Block(chunk.text, len(step.ids), step.drafted, step.viable, step.agreed, step.refused)
+    return Block(chunk.written, len(step.ids), step.drafted, step.viable, step.agreed, step.refused, chunk.number)
 
 
 def _on_lines(completion: Completion, unit: str | None) -> Completion:

@@ -5,8 +5,8 @@ Legend: R rows of one pass, V vocabulary. Tokens are ids, 0 <= id < V.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from model.engine.order import Order
@@ -96,6 +96,16 @@ def never() -> None:
     """The interrupt that never comes."""
 
 
+class Ranking(Protocol):
+    """What follows one token: all V ids, first to be tried first."""
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def log_probability(self, token: int) -> float:
+        """Natural, of one id: under the model at temperature 1, whatever the order and the rules. In fp32."""
+        ...
+
+
 class Scorer(Protocol):
     """The model with its cache."""
 
@@ -114,11 +124,11 @@ class Scorer(Protocol):
         """Tokens of a prompt that are appended at a time: enough to be efficient, few enough to be broken off soon."""
         ...
 
-    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Ranking]:
         """Append `ids`, R >= 1 of them, in one pass.
 
-        Row i of the R rows ranks what follows ids[i]: all V ids, first to be tried first. A row that is not read
-        costs nothing beyond the pass. Raises `Interrupted`, with nothing appended, where `interrupt` asks for it.
+        Row i of the R rows ranks what follows ids[i]. A row that is not read costs nothing beyond the pass; rows can be
+        read until the next one. Raises `Interrupted`, with nothing appended, where `interrupt` asks for it.
         """
         ...
 
@@ -166,6 +176,12 @@ class Step(Generic[S]):
     """The same by drafter, in the order of the block, with what was forced."""
     stop: Stop | None = None
     """Why this is the last step, or None."""
+    chosen: tuple[tuple[Ranking, int], ...] = field(default=(), compare=False, repr=False)
+    """The rows that `ids` were taken from, and those; then the row of the end and its id, where the model ended."""
+
+    def log_probabilities(self) -> list[float]:
+        """Natural, of each id of `chosen`; see `Ranking`. Can be asked until the next pass."""
+        return [ranking.log_probability(token) for ranking, token in self.chosen]
 
 
 ASKED: Step[Any] = Step()

@@ -6,7 +6,7 @@ Letters: R rows of a pass, V vocabulary.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.graph_ahead import BlocksAhead, SingleTokens
 from model.engine.graph_drafts import LEAST, DraftedBlocks, GraphDraft
 from model.engine.graph_follow import Following
-from model.engine.order import Greedy, Order, ranked
+from model.engine.order import Greedy, Order, log_probability, ranked
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
 from model.gpu.drafts import BACK, DraftPass, unsupported_drafts
@@ -156,13 +156,13 @@ class GraphScorer:
         self._single.warm()
 
     @torch.inference_mode()
-    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Ranking]:
         first = len(self._ids)
         if not ids or first + len(ids) > self.capacity:
             raise ModelUsageError(f"{len(ids)} tokens after {first} in a cache of {self.capacity}")
         if stop := interrupt():
             raise Interrupted(stop)
-        rankings: list[Iterable[int]] = []
+        rankings: list[Ranking] = []
         lost = self._lost()
         if lost:
             ids = [*lost, *ids]
@@ -189,7 +189,7 @@ class GraphScorer:
             raise ModelUsageError(f"cannot truncate a cache of {len(self._ids)} positions to {length}")
         del self._ids[length:]
 
-    def _pass(self, ids: Sequence[int], order: Order) -> list[Iterable[int]]:
+    def _pass(self, ids: Sequence[int], order: Order) -> list[Ranking]:
         first = len(self._ids)
         wanted, self._draft_wanted = self._draft_wanted, False
         rows: BlockRows | PromptRows
@@ -369,10 +369,18 @@ class Ranking:
 
     @torch.inference_mode()
     def __iter__(self) -> Iterator[int]:
-        if self._rows.number != self._rows._scorer.passes:
-            raise ModelUsageError("a ranking is read after the next pass has overwritten it")
+        self._check_kept()
         best = self._rows.best(self._row) if isinstance(self._order, Greedy) else []
         yield from best
         for place, token in enumerate(ranked(self._rows.logits(self._row), self._order, self._position)):
             if place >= len(best):
                 yield token
+
+    @torch.inference_mode()
+    def log_probability(self, token: int) -> float:
+        self._check_kept()
+        return log_probability(self._rows.logits(self._row), token)
+
+    def _check_kept(self) -> None:
+        if self._rows.number != self._rows._scorer.passes:
+            raise ModelUsageError("a ranking is read after the next pass has overwritten it")

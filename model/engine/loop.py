@@ -17,6 +17,7 @@ from model.engine.contracts import (
     Forced,
     Interrupt,
     Interrupted,
+    Ranking,
     Scorer,
     Share,
     Step,
@@ -152,6 +153,7 @@ def _advance(
     viable -= known
     block = (*certain, *draft.ids[:viable])
     kept: list[int] = []
+    chosen: list[tuple[Ranking, int]] = []
     states: list[S] = []
     refused = 0
     stop: Stop | None = None
@@ -164,6 +166,8 @@ def _advance(
         choice = rule(drafted, _interruptible(ranking, interrupt), validator, state, end_ids)
         refused += choice.refused
         stop = choice.stop
+        if stop != "dead end":
+            chosen.append((ranking, choice.token))
         if stop:
             break
         state = choice.state
@@ -184,6 +188,7 @@ def _advance(
         width=width,
         shares=(*([Share("forced", known, known, known)] if certain else []), *_shares(draft, viable, agreed)),
         stop=stop,
+        chosen=tuple(chosen),
     )
 
 

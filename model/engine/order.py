@@ -86,3 +86,9 @@ def ranked(logits: Tensor, order: Order, position: int) -> Iterator[int]:
     clear = next((i for i in range(len(values) - 1) if values[i] == values[i + 1]), len(values) - 1)
     yield from top.indices[:clear].tolist()
     yield from keys.sort(descending=True, stable=True).indices[clear:].tolist()
+
+
+def log_probability(logits: Tensor, token: int) -> float:
+    """Natural, of one id under `logits` [V] at temperature 1; in fp32."""
+    scores = logits.float()
+    return float(scores[token] - scores.logsumexp(-1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
-from model.engine.order import Order, ranked
+from model.engine.order import Order, log_probability, ranked
 from model.engine.pace import STEADY, Pace, Steady
 
 PIECES = {"cpu": 64}
@@ -51,7 +51,7 @@ class CachedScorer:
         return self._hidden
 
     @torch.inference_mode()
-    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Ranking]:
         def look_up() -> None:
             if stop := interrupt():
                 raise Interrupted(stop)
@@ -114,3 +114,7 @@ class Ranking:
     @torch.inference_mode()
     def __iter__(self) -> Iterator[int]:
         yield from ranked(self._rows[self._row], self._order, self._position)
+
+    @torch.inference_mode()
+    def log_probability(self, token: int) -> float:
+        return log_probability(self._rows[self._row], token)

@@ -8,7 +8,7 @@ texts together are at most `ROWS_APART`, attention goes text by text, and what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ class SharedScorer:
         self._passes.make(self)
         return self._hidden
 
-    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Iterable[int]]:
+    def extend(self, ids: Sequence[int], order: Order, interrupt: Interrupt = never) -> Sequence[Ranking]:
         """See `Scorer`. `Interrupted` is raised where a row is read, or `ids` or `hidden`."""
         first = len(self.ids)
         part = _Part(self, torch.tensor([ids], device=self.cache.layers[0].rows[0].device), interrupt)

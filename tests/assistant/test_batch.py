@@ -123,6 +123,36 @@ def test_openai_requests_get_openai_responses(batch: Batch) -> None:
         assert told in by_id[name]["error"]["message"]
 
 
+def test_a_row_says_how_many_tries_it_is_worth(batch: Batch) -> None:
+    batch.session.answer = lambda request: "1\n"
+    openai = {"method": "POST", "url": "/v1/completions"}
+    batch.write(
+        [
+            {"task_id": "prompt", "prompt": "x = ", "tries": 3},
+            {"task_id": "gap", "prefix": "x = ", "suffix": "\n", "tries": 64},
+            {"task_id": "none", "prompt": "x = "},
+            {"task_id": "null", "prompt": "y = ", "tries": None},
+            {"custom_id": "best", "body": {"prompt": "x = ", "best_of": 4}, **openai},
+            {"custom_id": "one", "body": {"prompt": "x = ", "best_of": 1, "n": 2}, **openai},
+            *({"task_id": str(bad), "prompt": "x = ", "tries": bad} for bad in (0, 65, "4", 1.5, True)),
+            {"custom_id": "several", "body": {"prompt": "x = ", "best_of": 4, "n": 2}, **openai},
+            {"custom_id": "zero", "body": {"prompt": "x = ", "best_of": 0}, **openai},
+        ]
+    )
+    assert batch("--tries", 2).code == 3
+    assert batch.session.settings.tries == 2
+    assert [request.tries for request in batch.session.requests] == [3, 64, None, None, 4, 1, 1]
+    failed = [row["error"]["message"] for row in batch.rows() if row["error"]]
+    assert len(failed) == 7
+    assert all("tries" in message or "best_of" in message for message in failed), failed
+    answered = [row for row in batch.rows() if not row["error"] and "task_id" in row]
+    assert {row["tries"] for row in answered} == {1}, "what the session says"
+    keys = {row["key"] for row in answered}
+    batch("--tries", 3, output=batch.folder / "other.jsonl")
+    others = {row["key"] for row in batch.rows(batch.folder / "other.jsonl") if not row["error"] and "task_id" in row}
+    assert len(keys & others) == 2, "answers of other numbers of tries are other answers"
+
+
 def test_a_second_run_has_nothing_to_do(batch: Batch) -> None:
     batch()
     before, opened = batch.output.read_bytes(), batch.session.opened

@@ -20,6 +20,7 @@ GAPS: list[dict[str, Any]] = [
     {"task_id": "open", "prompt": 'def area(width, height):\n    """Of a rectangle."""\n'},
     {"task_id": "names", "prefix": "names = [", "suffix": "]\nfor name in names:\n    print(name)\n"},
     {"task_id": "long", "prefix": "total = 0\n" * 30 + "if total", "suffix": "\n    total = 1\n"},
+    {"task_id": "tried", "prefix": "first = ", "suffix": "\nprint(first)\n", "tries": 3},
     {"custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"prompt": "import ", "n": 2, "seed": 5}},
 ]
 

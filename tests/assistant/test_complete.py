@@ -138,9 +138,23 @@ def test_flags_reach_the_session(viable: Shell, file: Path, session: FakeSession
     s = session.settings
     assert (s.model, s.device, s.dtype, s.max_tokens, s.max_ms) == ("viable-small", "cpu", "int8", 7, 8)
     assert (s.temperature, s.top_p, s.seed, s.block, s.context, s.offline) == (0.5, 0.9, 3, 4, 99, True)
-    (file.parent / "viable.toml").write_text("max_tokens = 11\n")
+    (file.parent / "viable.toml").write_text("max_tokens = 11\ntries = 5\n")
     viable("complete", file)
     assert session.settings.max_tokens == 11, "the settings beside the file count"
+    assert session.settings.tries == 5
+    viable("complete", file, "--tries", 2)
+    assert session.settings.tries == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [("0", "at least 1, not 0"), ("65", "at most 64, not 65"), ("x", "'x' is not"), ("1.5", "'1.5'")],
+)
+def test_a_number_of_tries_that_makes_no_sense_is_a_line(viable: Shell, file: Path, number: str, told: str) -> None:
+    ran = viable("complete", file, "--tries", number)
+    assert (ran.code, ran.out) == (2, "")
+    assert "tries" in ran.error and told in ran.error
+    assert file.read_text() == SOURCE
 
 
 def test_counts_go_to_stderr(viable: Shell, file: Path) -> None:

@@ -16,6 +16,7 @@ from assistant.errors import UsageProblem, ViableError
 from assistant.judge import refusal
 from assistant.session import Session, open_session
 from assistant.settings import Settings
+from tests.assistant.scripted import scripted
 from tests.tiny import write_tiny_gguf
 from validators import ReferenceValidator
 
@@ -107,6 +108,15 @@ def test_blocks_change_the_passes_and_not_the_text(session: Session, settings: S
             assert (one.text, one.tokens, one.finish_reason) == (three.text, three.tokens, three.finish_reason)
             assert one.drafted == 0
             assert three.passes <= one.passes
+
+
+@pytest.mark.parametrize("script", ["a n", "a is no", "lamb"])
+def test_nothing_is_forced_where_a_text_may_end_anywhere(script: str) -> None:
+    """Nothing joins this file, so that a model may end it between `n` and `ot` as well, drafted for or not."""
+    session = scripted(Gap("x = = 1\ny = ", "\n"), script)
+    drafted, plain = (each.complete(Request(Gap("x = = 1\ny = ", "\n"))) for each in (session, session.undrafted()))
+    assert (drafted.text, drafted.tokens, drafted.finish_reason) == (plain.text, plain.tokens, plain.finish_reason)
+    assert (drafted.tokens, drafted.forced, drafted.finish_reason) == (len(script), 0, "end")
 
 
 def test_the_same_seed_gives_the_same_text_whatever_came_before(session: Session) -> None:

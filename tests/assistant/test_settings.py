@@ -63,6 +63,7 @@ def test_the_nearest_file_counts_alone(user_file: Path, project: Path) -> None:
         ("top_p = 0.0", "top_p must be above 0 and at most 1, not 0.0"),
         ("temperature = nan", "temperature must be a finite number, not nan"),
         ("temperature = inf", "temperature must be a finite number, not inf"),
+        ("tries = 65", "tries must be at most 64, not 65"),
         ("context = 15", "context must be at least 16, not 15"),
     ],
 )

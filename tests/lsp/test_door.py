@@ -71,6 +71,23 @@ def test_the_real_decoder_stops_when_cancelled(tiny: Client) -> None:
     assert tiny.stats()["faults"] == 0
 
 
+def test_an_editor_may_have_several_tries(tmp_path: Path) -> None:
+    """One suggestion, more passes, and nothing of it shown before it is chosen."""
+    model = write_tiny_gguf(tmp_path)
+    passes = []
+    for tries in (1, 4):
+        with server([*PYTHON, "-m", "assistant", "lsp", "--model", str(model)]) as client:
+            client.initialize(maxTokens=6, candidates=1, tries=tries, maxMs=0, stream=True)
+            uri = client.open("x = [\n\n]\n", "list.py")
+            for text in client.texts(uri, 1, 0, invoked=True):
+                ast.parse("x = [\n" + text + "\n]\n")
+            stats = client.stats()
+            assert (stats["state"], stats["faults"], stats["withheld"]) == ("ready", 0, 0)
+            passes.append(stats["passes"])
+            assert client.close() == 0
+    assert passes[1] > passes[0] + 2
+
+
 @pytest.mark.model
 def test_the_default_model_writes_what_is_plain_to_see(default_model: Path) -> None:
     text = 'import math\n\n\ndef area(radius):\n    """The area of a circle."""\n    return \n\n\nprint(area(3))\n'
@@ -90,7 +107,9 @@ def test_the_default_model_writes_what_is_plain_to_see(default_model: Path) -> N
 
 def test_flags_win_over_the_editor_and_the_editor_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "viable.toml").write_text('device = "cpu"\ncontext = 100\nblock = 5\n')
-    flags, options = Flags(model="flag", context=300), Options(model="editor", context=200, dtype="int8")
+    flags = Flags(model="flag", context=300)
+    options = Options(model="editor", context=200, dtype="int8", tries=4)
     settings = settings_for(flags, options, tmp_path)
+    assert settings.tries == 4
     assert (settings.model, settings.context, settings.dtype) == ("flag", 300, "int8")
     assert (settings.device, settings.block) == ("cpu", 5)

@@ -98,6 +98,7 @@ def test_options_are_laid_over_those_that_hold() -> None:
         ([], "options: an object is wanted, not list"),
         ({"candidates": 0}, "options: candidates must be at least 1, not 0"),
         ({"maxTokens": 0}, "options: maxTokens must be at least 1, not 0"),
+        ({"tries": 0}, "options: tries must be at least 1, not 0"),
         ({"debounceMs": -1}, "options: debounceMs must be at least 0, not -1"),
         ({"debounceMs": "soon"}, "options: Expected `int | null`, got `str` - at `$.debounceMs`"),
     ],

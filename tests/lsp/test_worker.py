@@ -44,6 +44,7 @@ async def busy(session: FakeSession) -> None:
 async def test_candidates_are_distinct_and_the_greedy_one_is_first(worker: Worker, session: FakeSession) -> None:
     assert await worker.fill(wanted(["a", "a", "b", "c"], candidates=3)) == ("a", "b", "c")
     assert [request.temperature == 0 for request in session.requests] == [True, False, False, False]
+    assert [request.tries for request in session.requests] == [None, 1, 1, 1], "what is set is for the first"
 
 
 async def test_no_more_samples_are_drawn_than_allowed(worker: Worker, session: FakeSession) -> None:

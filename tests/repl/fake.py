@@ -12,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from assistant.completion import Completion, Request
 from assistant.judge import refusal
 from assistant.repl.options import Options
@@ -27,7 +29,8 @@ def pieces(text: str) -> list[str]:
 
 
 class FakeSession:
-    """Writes what `answer` says for a program; keeps the longest part by lines that parses.
+    """Writes what `answer` says for a program; keeps the longest part by lines that parses. Of several tries it gives
+    the last one.
 
     `closing` is added to what is kept, as a validator's closing text is.
     """
@@ -48,24 +51,30 @@ class FakeSession:
     def stream(self, request: Request, interrupt: Callable[[], str | None]) -> Iterator[Any]:
         self.requests.append(request)
         before = request.gap.prefix
-        written = ""
         limit = request.max_tokens or 256
-        stop = self._stop
-        tokens = pieces(self._answer(before))
-        for number, piece in enumerate(tokens):
-            if reason := interrupt() or ("length" if number >= limit else None):
-                stop = reason
-                break
-            time.sleep(self._pause)
-            written += piece
-            self.steps += 1
-            drafted = number % 3
-            step = SimpleNamespace(ids=(number,), drafted=drafted, viable=drafted, agreed=drafted // 2, refused=0)
-            yield SimpleNamespace(text=piece, step=step, completion=None)
-        written += self._closing
-        kept = next((written[:n] for n in _ends(written) if refusal(before + written[:n]) is None), "")
+        several = (request.tries or 1) > 1
+        for attempt in range(1, (request.tries or 1) + 1):
+            stop, written = self._stop, ""
+            for number, piece in enumerate(pieces(self._answer(before))):
+                if reason := interrupt() or ("length" if number >= limit else None):
+                    stop = reason
+                    break
+                time.sleep(self._pause)
+                written += piece
+                self.steps += 1
+                drafted = number % 3
+                step = SimpleNamespace(ids=(number,), drafted=drafted, viable=drafted, agreed=drafted // 2, refused=0)
+                shown = "" if several else piece
+                yield SimpleNamespace(text=shown, step=step, completion=None, written=piece, number=attempt)
+                if request.over(written) is not None:
+                    stop = "unit"
+                    break
+        given = written + self._closing
+        kept = next((given[:n] for n in _ends(given) if refusal(before + given[:n]) is None), "")
         nothing = SimpleNamespace(ids=(), drafted=0, viable=0, agreed=0, refused=0)
-        yield SimpleNamespace(text="", step=nothing, completion=_completion(before, kept, stop, written))
+        completion = msgspec.structs.replace(_completion(before, kept, stop, given), tries=attempt)
+        shown = written if several else ""
+        yield SimpleNamespace(text=shown, step=nothing, completion=completion, written="", number=attempt)
 
 
 def _ends(text: str) -> Iterator[int]:
@@ -81,6 +90,7 @@ def _completion(before: str, kept: str, stop: str, written: str) -> Completion:
         finish_reason=stop,
         reason=None,
         tokens=count,
+        answer_tokens=count,
         passes=count,
         drafted=count,
         accepted=count // 2,

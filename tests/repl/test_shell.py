@@ -272,6 +272,8 @@ def test_commands_say_what_is_wrong_in_a_line() -> None:
             ("/set colour", "unknown setting"),
             ("/set temperature hot", "temperature: expected"),
             ("/set temperature -1", "at least 0"),
+            ("/set tries 0", "tries must be at least 1, not 0"),
+            ("/set tries many", "tries: expected"),
             ("/unit word", "unit must be one of"),
             ("/set stop never", "stop: invalid"),
             ("/theme nonesuch", "unknown theme"),
@@ -323,6 +325,20 @@ def test_settings_reach_the_request() -> None:
         b.type("z = 1", ENTER, "/regen", ENTER)
         assert [request.unit for request in b.sessions[0].requests[2:]] == ["none", "none"]
         assert len(b.sessions) == 1, "the session was kept"
+
+
+def test_several_tries_are_counted_and_traced() -> None:
+    with bench() as b:
+        said = b.type("/set tries 3", ENTER, "def f(n):", ENTER)
+        assert b.sessions[0].requests[0].tries == 3
+        assert b.text == "def f(n):\n" + BODY
+        assert "thinking, 2 of 3" in said and "thinking, 3 of 3" in said
+        traced = b.type("/trace", ENTER)
+        assert [traced.find(f"try {number}") >= 0 for number in range(5)] == [False, True, True, True, False]
+        assert len(b.sessions) == 1, "the session was kept"
+        b.type("/set tries 1", ENTER, "x = 1", ENTER)
+        assert b.sessions[0].requests[1].tries == 1
+        assert "try" not in b.type("/trace", ENTER).replace("/trace", "")
 
 
 def test_another_model_is_opened_behind_the_prompt(tmp_path: Path) -> None:

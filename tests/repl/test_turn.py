@@ -110,6 +110,26 @@ def test_blocks_are_recorded() -> None:
     assert len(written) == session.steps
 
 
+def test_of_several_tries_one_is_shown_when_all_are_written() -> None:
+    answers = iter([MORE, BODY + MORE, BODY])
+    session = FakeSession(lambda _: next(answers))
+    shown: list[str] = []
+    counted: list[int] = []
+    request = Request(Gap("def is_prime(n):\n", ""), tries=2)
+    result = take_turn(
+        session, request.gap.prefix, request, Cancel(), shown.append, whole_unit=True, trying=counted.append
+    )
+    assert counted == sorted(counted) and set(counted) == {1, 2}
+    assert "".join(shown[:-1]) == "", "nothing is shown that may be replaced"
+    assert shown[-1].startswith(BODY) and result.shown == shown[-1]
+    assert result.completion.text == BODY
+    assert {block.attempt for block in result.blocks} == {1, 2}
+    for attempt, text in ((1, MORE), (2, BODY + MORE)):
+        written = "".join(block.text for block in result.blocks if block.attempt == attempt)
+        assert text.startswith(written) and written
+    assert session.steps < len(pieces(MORE + BODY + MORE)), "each try ends with its unit"
+
+
 def test_the_trace_shows_what_became_of_drafts() -> None:
     """Drafted blocks have a line each; single tokens share one until the program's line ends."""
     blocks = (
