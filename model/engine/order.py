@@ -9,6 +9,7 @@ noise depends on the seed and the position alone, so a block decodes to what sin
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,7 +56,7 @@ class Sampled:
 
     def keys(self, logits: Tensor, position: int) -> Tensor:
         scaled = logits.float() / self.temperature
-        keys = scaled + self._noise(scaled.numel(), position).to(scaled.device)
+        keys = scaled + self._noise(scaled.numel(), position, scaled.device)
         if self.top_p < 1:
             outside = ~self._nucleus(scaled)
             keys[outside] = scaled[outside] - scaled.max() + keys[~outside].min() - 1
@@ -69,12 +70,29 @@ class Sampled:
         inside[order[before < self.top_p]] = True
         return inside
 
-    def _noise(self, count: int, position: int) -> Tensor:
-        """Standard Gumbel noise, [count], the same on every device."""
-        digest = hashlib.blake2b(f"{self.seed} {position}".encode(), digest_size=4).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-        exponential = torch.empty(count).exponential_(generator=generator)
-        return -exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_()
+    def _noise(self, count: int, position: int, device: torch.device) -> Tensor:
+        """Standard Gumbel noise, [count], the same on every device up to rounding.
+
+        Made by a hash of the id, keyed by seed and position, where it is needed: PyTorch's generators differ by device.
+        """
+        digest = hashlib.blake2b(f"{self.seed} {position}".encode(), digest_size=8).digest()
+        words = torch.arange(count, dtype=torch.int32, device=device)
+        for key in struct.unpack("<2i", digest):
+            words = _mixed(words.add_(key))
+        # 31 bits, between 0 and 1; what is rare in sampling is close to 0, where a float has bits to spare.
+        share = words.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2**-31).clamp_max_(1 - 2**-24)
+        return share.neg_().log1p_().neg_().log_().neg_()
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """Each word int32, in place, so that any bit changes half of all bits.
+
+    Source: the last step of MurmurHash3 for 32 bits (Appleby, 2011; `fmix32`).
+    """
+    for shift, factor in ((16, -0x7A143595), (13, -0x3D4D51CB), (16, 1)):
+        words ^= (words >> shift) & ((1 << 32 - shift) - 1)  # PyTorch keeps the sign
+        words *= factor
+    return words
 
 
 def ranked(logits: Tensor, order: Order, position: int) -> Iterator[int]:

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.engine.order import FIRST_LOOK, Greedy, Sampled, ranked
+from model.engine.order import FIRST_LOOK, Greedy, Sampled, _mixed, ranked
+
+CPU = torch.device("cpu")
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=60))
@@ -47,6 +49,30 @@ def test_first_viable_token_follows_the_masked_distribution() -> None:
         (counts[token] - draws * float(p)) ** 2 / (draws * float(p)) for token, p in zip(allowed, expected, strict=True)
     )
     assert chi_square < 16.27  # 0.999 quantile, 3 degrees of freedom
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=50))
+def test_words_are_mixed_as_murmurhash_mixes_them(words: list[int]) -> None:
+    def plain(word: int) -> int:
+        word &= 0xFFFFFFFF
+        word = (word ^ (word >> 16)) * 0x85EBCA6B & 0xFFFFFFFF
+        word = (word ^ (word >> 13)) * 0xC2B2AE35 & 0xFFFFFFFF
+        return word ^ (word >> 16)
+
+    found = _mixed(torch.tensor(words, dtype=torch.int32))
+    assert [word & 0xFFFFFFFF for word in found.tolist()] == [plain(word) for word in words]
+
+
+def test_noise_is_gumbels_and_one_row_says_nothing_of_another() -> None:
+    rows = torch.stack([Sampled(1.0, seed=seed)._noise(50_000, at, CPU) for seed in range(5) for at in range(8)])
+    assert bool(rows.isfinite().all())
+    # Euler's constant and π²/6; six standard errors of two million.
+    assert abs(float(rows.mean()) - 0.577216) < 6 * 1.2825 / 2e6**0.5
+    assert abs(float(rows.var()) - 1.644934) < 6 * 1.644934 * 4.4**0.5 / 2e6**0.5
+    apart = torch.corrcoef(rows) - torch.eye(len(rows))
+    assert float(apart.abs().max()) < 6 / 50_000**0.5
+    shifted = torch.corrcoef(torch.stack([rows.flatten()[:-1], rows.flatten()[1:]]))
+    assert abs(float(shifted[0, 1])) < 6 / 2e6**0.5
 
 
 def test_the_same_seed_and_position_give_the_same_order() -> None:
