@@ -15,7 +15,8 @@ from typing import IO, NamedTuple
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("format", "lint", "types", "tests", "interpreter")
+NAMES = ("format", "lint", "types", "tests", "agreement", "validator", "interpreter")
+VALIDATOR, AGREEMENT = "tests/validators", "tests/validators/test_agreement.py"
 
 
 class Stage(NamedTuple):
@@ -32,11 +33,12 @@ class Stage(NamedTuple):
 @click.option("--slow", is_flag=True, help="Also tests that take longer than ten seconds.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where tensors of the tests live.")
 def main(names: tuple[str, ...], model_tests: bool, slow: bool, device: str) -> None:
-    """Run all stages, or those that are named: format, lint, types, tests, interpreter.
+    """Run all stages, or those that are named: format, lint, types, tests, agreement, validator, interpreter.
 
     The last one runs the kernels' tests once more under Triton's interpreter, in a process of its own because kernels
-    are decorated for it on import. It runs beside format, lint and types, which like it keep one core busy; the tests
-    run alone, since some of them measure. Each stage runs, whatever another one said; exit code 1 if any failed.
+    are decorated for it on import. It runs beside others that like it keep one core busy: format, lint, types, the
+    validator's tests, and its agreement with interpreters. All other tests run alone, since some of them measure. Each
+    stage runs, whatever another one said; exit code 1 if any failed.
     """
     flags = [*["--model-tests"] * model_tests, *["--slow"] * slow]
     pytest = ("pytest", *flags, "--device", device)
@@ -45,7 +47,9 @@ def main(names: tuple[str, ...], model_tests: bool, slow: bool, device: str) -> 
         Stage("format", ("ruff", "format", "--check", "."), {}),
         Stage("lint", ("ruff", "check", "."), {}),
         Stage("types", ("mypy",), {}),
-        Stage("tests", pytest, {}),
+        Stage("tests", (*pytest, f"--ignore={VALIDATOR}"), {}),
+        Stage("agreement", (*pytest, AGREEMENT), {}),
+        Stage("validator", (*pytest, VALIDATOR, f"--ignore={AGREEMENT}"), {}),
         Stage("interpreter", kernels, {"TRITON_INTERPRET": "1"}),
     ]
     wanted = [stage for stage in stages if stage.name in (names or NAMES)]
