@@ -13,6 +13,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
 from kernels.matrix_gluon import chunks_of, copied_layout, copy_async
+from kernels.weights import PADDED
 
 
 @gluon.constexpr_function
@@ -58,7 +59,7 @@ def copy_lines(
     for i in gl.static_range(chunks_of(K, WARPS, BITS)):
         here = i * 32 * WARPS + k
         if (i + 1) * 32 * WARPS <= K:
-            copy_async(found[i], row + here, mask=(n < N) & (k >= 0))
+            copy_async(found[i], row + here, mask=(n < N) & (k >= 0))  # always; a mask has the shape of what is copied
         else:
             copy_async(found[i], row + here, mask=(n < N) & (here < K))
 
@@ -79,7 +80,7 @@ def _factors_layout(warps):
 @gluon.constexpr_function
 def _groups_of(columns, group):
     """Factors of a row of eight bits whose groups of columns have one: see `kernels.weights.Q8`."""
-    return -(-columns // (4 * group)) * 4
+    return -(-columns // (PADDED * group)) * PADDED
 
 
 @gluon.constexpr_function

@@ -47,6 +47,7 @@ BESIDE = 3
 """Programs of several tiles that a multiprocessor takes. Of a short vocabulary, `FEW` tiles for each, one less is
 quicker: 13 µs instead of 17 for 32,768 rows of 896, and 55 instead of 53 for 151,936 (docs/gpu.md)."""
 FEW = 16
+"""Tiles for each multiprocessor, up to which a vocabulary is short."""
 AT_MOST = 16
 """Rows of activations that these have at a time: their fragments stay in registers."""
 

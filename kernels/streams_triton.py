@@ -23,7 +23,7 @@ def fetch(weight_ptr, n, lanes, i, N, K: tl.constexpr, LANES: tl.constexpr):
 @triton.jit
 def scaled(codes, factor_ptr, n, lanes, i, N, K: tl.constexpr, GROUP: tl.constexpr, LANES: tl.constexpr):
     """What chunk i of rows n stands for, bfloat16, where GROUP columns of a row share a factor; see `weights.Q8`."""
-    GROUPS: tl.constexpr = (K + 4 * GROUP - 1) // (4 * GROUP) * 4
+    GROUPS: tl.constexpr = (K + 4 * GROUP - 1) // (4 * GROUP) * 4  # `kernels.weights.PADDED` is 4
     here = lanes + i * LANES
     at = n[:, None].to(tl.int64) * GROUPS + here // GROUP
     factors = tl.load(factor_ptr + at, mask=(n < N)[:, None] & (here < K), other=0.0)
@@ -39,7 +39,7 @@ def row_of_table(table_ptr, factor_ptr, number, k, K: tl.constexpr, BITS: tl.con
         if not GROUP:
             x *= tl.load(factor_ptr + row)
         else:
-            GROUPS: tl.constexpr = (K + 4 * GROUP - 1) // (4 * GROUP) * 4
+            GROUPS: tl.constexpr = (K + 4 * GROUP - 1) // (4 * GROUP) * 4  # `kernels.weights.PADDED` is 4
             factors = tl.load(factor_ptr + row * GROUPS + k // GROUP, mask=k < K, other=0.0)
             x = (x * factors.to(tl.float32)).to(tl.bfloat16).to(tl.float32)
     return x

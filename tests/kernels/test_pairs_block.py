@@ -124,6 +124,7 @@ def test_a_head_of_q8_gives_what_its_sixteen_bits_give(rows: int, k: int, n: int
     if not launching.INTERPRETED and k < 8192:  # both on matrix units, which add them up in one order
         assert torch.equal(ours, kernels.norm_scores(x, gain, 1e-6, same).logits)
     with pytest.raises(ValueError, match="a head's products alone"):
+        # What mypy refuses as well is refused when it is called.
         kernels.linear_add(random(rows, n, device=device), x, stored)  # type: ignore[arg-type]
 
 
