@@ -148,10 +148,10 @@ def _stop(pip: subprocess.Popen[bytes]) -> None:
 def _largest(folder: Path) -> int:
     """Size in bytes of the largest file below, which is the wheel that pip is fetching."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves and removes files meanwhile
-            if path.is_file():
-                sizes.append(path.stat().st_size)
+    for parent, _, names in os.walk(folder):  # passes over folders that pip removes meanwhile, where rglob raises
+        for name in names:
+            with contextlib.suppress(OSError):  # and files, too
+                sizes.append(os.stat(os.path.join(parent, name)).st_size)
     return max(sizes)
 
 
