@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from assistant.bench.random_weights import random_decoder, random_modules
 from assistant.errors import ViableError
 from assistant.settings import DEFAULT_MODEL
 
@@ -48,7 +49,8 @@ class Prompt(NamedTuple):
 @click.option(
     "--acceptance", type=(float, float), default=(0.72, 0.74), help="Right drafts, first and second. [.72 .74]"
 )
-def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: tuple[float, float]) -> None:
+@click.option("--block", type=click.IntRange(3), default=3, help="Tokens of a block that trained modules draft. [3]")
+def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: tuple[float, float], block: int) -> None:
     """Passes and validated tokens per second, first token, memory. Ends in one line of JSON."""
     import torch
 
@@ -62,11 +64,11 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
         torch.cuda.empty_cache()  # of what the weights were made from
         torch.cuda.reset_peak_memory_stats()
         scorer = GraphScorer(decoder, CAPACITY)
-        trained = scorer.drafter(random_modules(decoder))
+        trained = scorer.drafter(random_modules(decoder, CAPACITY))
     else:
         decoder, prompts, long, validator = _real(model, dtype, rounds)
         scorer = GraphScorer(decoder, CAPACITY)
-        trained = _trained(model, decoder, scorer)
+        trained = _trained(model, decoder, scorer, block - 1)
     scorer.warm()
     read = read_by_a_pass(scorer) / BANDWIDTH
     prompt = prompts[0]
@@ -78,14 +80,14 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
         figures[f"ms_first_token_{name}"] = first_token(scorer, each.ids, rounds)
     figures["ms_next_suggestion_2048"] = next_suggestion(scorer, long.ids, rounds)
     if trained:
-        figures |= drafted(scorer, prompt.ids, trained, rounds)
+        figures |= drafted(scorer, prompt.ids, trained, rounds, block - 1)
     if validator is not None:
-        figures |= validated(scorer, prompts, validator, acceptance, trained)
+        figures |= validated(scorer, prompts, validator, acceptance, trained, block)
     figures["gb_allocated"] = torch.cuda.max_memory_allocated() / 1e9
     figures["gb_reserved"] = torch.cuda.max_memory_reserved() / 1e9
     for what, value in figures.items():
         click.echo(f"{what.replace('_', ' '):<36}{value:>12.3f}")
-    about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": dtype}
+    about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": dtype, "block": block}
     machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "acceptance": list(acceptance)}
     click.echo(json.dumps(about | machine | {what: round(value, 4) for what, value in figures.items()}))
 
@@ -162,8 +164,8 @@ def _one(scorer: GraphScorer, prompt: Sequence[int]) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
-def drafted(scorer: GraphScorer, prompt: Sequence[int], trained: Any, rounds: int) -> Figures:
-    """Blocks of three that draft the next, one after the other, and what of a block's time is not the GPU's."""
+def drafted(scorer: GraphScorer, prompt: Sequence[int], trained: Any, rounds: int, drafts: int = 2) -> Figures:
+    """Blocks that draft the next, one after the other, and what of a block's time is not the GPU's."""
     from model.engine import Greedy
 
     def once() -> float:
@@ -174,7 +176,7 @@ def drafted(scorer: GraphScorer, prompt: Sequence[int], trained: Any, rounds: in
         while passes < TOKENS // 2:
             if passes == 4:  # behind what follows a prompt
                 begin = time.perf_counter()
-            draft = trained.propose(ids, 2).ids
+            draft = trained.propose(ids, drafts).ids
             block = [ids[-1], *draft]
             for token, row in zip([*block[1:], None], scorer.extend(block, Greedy()), strict=True):
                 ids.append(next(iter(row)))
@@ -188,20 +190,26 @@ def drafted(scorer: GraphScorer, prompt: Sequence[int], trained: Any, rounds: in
 
 
 def validated(
-    scorer: GraphScorer, prompts: Sequence[Prompt], validator: Any, acceptance: tuple[float, float], trained: Any
+    scorer: GraphScorer,
+    prompts: Sequence[Prompt],
+    validator: Any,
+    acceptance: tuple[float, float],
+    trained: Any,
+    block: int = 3,
 ) -> Figures:
-    """Tokens per second through the whole loop, blocks of one and of three, and how long the validator took of it.
+    """Tokens per second through the whole loop, single tokens and blocks, and how long the validator took of it.
 
     Medians over the prompts: how much of a draft is right depends on the text.
     """
     runs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    _text(scorer, prompts[0], validator, None)
+    _text(scorer, prompts[0], validator, None, 0)
+    in_blocks = f"{block}_token"
     for number, prompt in enumerate(prompts):
         answer: list[int] = []
-        for name in ("1_token", "3_token_fixed", *(["3_token"] if trained else [])):
+        for name in ("1_token", "3_token_fixed", *([in_blocks] if trained else [])):
             fixed = FixedAcceptance([*prompt.ids, *answer], acceptance, number)
-            drafter = {"1_token": None, "3_token_fixed": fixed, "3_token": trained}[name]
-            ids, seconds, judging, kept = _text(scorer, prompt, validator, drafter)
+            drafter, drafts = {"1_token": (None, 0), "3_token_fixed": (fixed, 2), in_blocks: (trained, block - 1)}[name]
+            ids, seconds, judging, kept = _text(scorer, prompt, validator, drafter, drafts)
             answer = answer or ids
             if ids != answer:
                 raise ViableError("blocks gave another text than single tokens")
@@ -213,15 +221,17 @@ def validated(
         figures[f"validator_us_per_token_{name}_blocks"] = judged
         figures[f"tokens_per_pass_{name}_blocks"] = kept
     if trained:
-        block = statistics.median(1e6 * kept / rate for rate, _, kept in runs["3_token"])
-        judging = statistics.median(judged * kept for _, judged, kept in runs["3_token"])
-        exposed = max(block - scorer.block_time(), 0.0)
+        passing = statistics.median(1e6 * kept / rate for rate, _, kept in runs[in_blocks])
+        judging = statistics.median(judged * kept for _, judged, kept in runs[in_blocks])
+        exposed = max(passing - scorer.block_time(), 0.0)
         figures["host_us_per_block_exposed"] = exposed
         figures["validator_us_per_block_hidden"] = max(judging - exposed, 0.0)
     return figures
 
 
-def _text(scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any) -> tuple[list[int], float, float, float]:
+def _text(
+    scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any, drafts: int
+) -> tuple[list[int], float, float, float]:
     """The text; behind the first pass, seconds per token, those that the validator took, and tokens per pass."""
     from model.engine import Fixed, Greedy, NoDraft, decode
 
@@ -237,7 +247,7 @@ def _text(scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any) -> 
         order=Greedy(),
         end_ids=(),
         max_tokens=TOKENS + 1,
-        window=Fixed(2 if drafter else 0),
+        window=Fixed(drafts),
     ):
         if not begin:
             begin, judged, first = time.perf_counter(), timed.seconds, len(step.ids)
@@ -285,91 +295,14 @@ class FixedAcceptance:
         return Draft(tuple(draft), "fixed")
 
 
-def random_decoder(dtype: str = "auto", device: str = "cuda") -> Decoder:
-    """Random weights of the default model's shape: bfloat16, or as `dtype` ("float32", "int4") says."""
-    import torch
-
-    from model import Decoder, ModelConfig
-    from model.config import Rope
-    from model.layers import Rotary
-    from model.quantised import Int8Embedding, Q8Linear, to_q8
-
-    config = ModelConfig(
-        family="qwen2", vocab_size=151_936, width=896, layers=24, heads=14, groups=2, head_width=64,
-        feed_forward_width=4864, context_length=32_768, rope=Rope(1e6, 64), norm_eps=1e-6, tied_head=True,
-        qkv_bias=True, out_bias=False, feed_forward_bias=False,
-    )  # fmt: skip
-    kept = torch.float32 if dtype == "float32" else torch.bfloat16
-    with torch.device("meta"):
-        decoder = Decoder(config, kept)
-    decoder.to_empty(device=device)
-    decoder.projection.weight = decoder.embedding.weight
-    decoder.rotary = Rotary(config.rope, kept).to(device)
-    generator = torch.Generator(device).manual_seed(0)
-    for name, weight in decoder.named_parameters():
-        weight.data.normal_(0, 0.02, generator=generator)
-        if "norm" in name:
-            weight.data.add_(1)
-    if dtype == "int4":
-        _quantise(decoder)
-    elif kept == torch.bfloat16:
-        head = to_q8(decoder.get_parameter("embedding.weight").data)
-        decoder.projection, decoder.embedding = Q8Linear(head), Int8Embedding(head, kept)
-    return decoder.eval()
-
-
-def _quantise(decoder: Decoder) -> None:
-    """Four bits for the matrices of all layers, eight for the embedding, which is the head.
-
-    The loader leaves some of a layer's matrices eight bits (`model.rounding.finer`); one launch takes one kind alone.
-    """
-    from kernels.weights import Eight
-    from model.decoder import Block
-    from model.layers import Embedding, Linear
-    from model.quantised import Int4Linear, Int8Embedding, Int8Linear, to_int8
-    from model.rounding import to_int4
-
-    for block in decoder.blocks:
-        assert isinstance(block, Block)
-        for path in ("attention.qkv", "attention.out", "feed_forward.gate_up", "feed_forward.down"):
-            layer = block.get_submodule(path)
-            assert isinstance(layer, Linear)
-            owner, _, name = path.rpartition(".")
-            setattr(block.get_submodule(owner), name, Int4Linear(to_int4(layer.weight.data), layer.bias))
-    assert isinstance(decoder.embedding, Embedding)
-    decoder.projection = Int8Linear(to_int8(decoder.embedding.weight.data.float()), None)
-    table = decoder.projection.packed.data
-    assert isinstance(table, Eight)
-    decoder.embedding = Int8Embedding(table)
-
-
-def random_modules(decoder: Decoder) -> Any:
-    """Random multi-token modules of the shape of those that are trained for the default model."""
-    import torch
-
-    from model import mtp
-    from model.mtp_rows import MTPRows
-
-    config = mtp.MTPConfig()
-    modules = mtp.MTP(decoder.config, config, torch.arange(config.vocabulary), torch.bfloat16)
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in modules.named_parameters():
-        weight.data.normal_(0, 0.02, generator=generator)
-        if "norm" in name:
-            weight.data.add_(1)
-    modules = modules.to("cuda").requires_grad_(False)
-    head = torch.randn(config.vocabulary, decoder.config.width, generator=generator) * 0.02
-    return MTPRows(modules, decoder, [head.to("cuda")], CAPACITY)
-
-
-def _trained(name: str, decoder: Decoder, scorer: GraphScorer) -> Any:
+def _trained(name: str, decoder: Decoder, scorer: GraphScorer, drafts: int) -> Any:
     """The drafter that was trained for a model; None if there is none."""
     from assistant import store
     from model import companions
     from model.engine.graph_drafts import GraphDraft
 
     found = store.resolve(name)
-    drafter = companions.mtp_drafter(decoder, found.path, found.sha256, scorer, CAPACITY, 2)
+    drafter = companions.mtp_drafter(decoder, found.path, found.sha256, scorer, CAPACITY, drafts)
     return drafter if isinstance(drafter, GraphDraft) else None
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistant.bench.decode import CAPACITY, PROMPT, random_decoder
+from assistant.bench.decode import CAPACITY, PROMPT
+from assistant.bench.random_weights import random_decoder
 
 if TYPE_CHECKING:
     import torch

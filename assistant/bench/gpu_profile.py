@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistant.bench.decode import CAPACITY, PROMPT, TOKENS, random_decoder, random_modules
+from assistant.bench.decode import CAPACITY, PROMPT, TOKENS
 from assistant.bench.decode import size as bytes_of
+from assistant.bench.random_weights import random_decoder, random_modules
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +189,7 @@ def drafting_blocks(decoder: Any) -> dict[str, float]:
     """Microseconds on the GPU for a recorded block that drafts the next one, by the tokens that it drafts."""
     from model.engine.graph_scorer import GraphScorer
 
-    rows, found = random_modules(decoder), {}
+    rows, found = random_modules(decoder, CAPACITY), {}
     for longest in (2, 3, 5):
         scorer = GraphScorer(decoder, CAPACITY)
         scorer.drafter(rows, longest)

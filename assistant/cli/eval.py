@@ -14,6 +14,7 @@ from assistant.cli.options import Flags, held_out_options, session_options
 from assistant.errors import UsageProblem, ViableError
 
 if TYPE_CHECKING:
+    from assistant.completion import Completion
     from assistant.eval.served import Drafting, Served
 
 
@@ -37,31 +38,32 @@ for _command in (
 @command.command()
 @click.option("--files", default=20, show_default=True, help="Held-out files to cut gaps from, three each.")
 @click.option("--beginnings", is_flag=True, help="Also go on behind the first half of every file.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each with the model.")
 @held_out_options
 @session_options()
-def fim(files: int, beginnings: bool, site: Path, draw: int, flags: Flags) -> None:
+def fim(files: int, beginnings: bool, jobs: int, site: Path, draw: int, flags: Flags) -> None:
     """Fill gaps of real files that no part of this project was trained on.
 
     One gap each at the end of a line, of one to eight whole lines, and of any 20 to 300 characters. Files are those of
     the held-out packages that are installed, between 1.5 and 6 kB. Behind a file's first half there is no one right
-    answer: what is written there must parse, and counts for tokens per pass.
+    answer: what is written there must parse, and counts for tokens per pass. Several processes are quicker where one
+    does not keep the machine busy, as on a GPU with many cores beside it; `ms` is then not what one user waits.
     """
     from assistant.eval import fim as evaluation
+    from assistant.eval.jobs import answering
     from assistant.eval.served import drafting, drafting_table, serve, table
     from assistant.progress import Progress
-    from assistant.session import open_session
 
     found = evaluation.required(site, files, draw)
     cuts = evaluation.gaps(found, draw) + (evaluation.beginnings(found) if beginnings else [])
     settings = flags.settings()
-    session = open_session(settings)
-    with Progress(len(cuts), "gaps") as progress:
-        results, completions = serve(session, cuts, settings.max_tokens, progress.advance)
+    with answering(settings, jobs) as answers, Progress(len(cuts), "gaps") as progress:
+        results, completions = serve(answers, cuts, settings.max_tokens, progress.advance)
     drafted = drafting(completions)
     click.echo(table(results))
     click.echo(drafting_table(drafted))
     packages = sorted({file.package for file in found})
-    click.echo(_line(results, drafted, session.name, session.device, len(found), packages))
+    click.echo(_line(results, drafted, completions[0], len(found), packages))
 
 
 @command.command()
@@ -156,14 +158,14 @@ def exact(prompts: int, site: Path, draw: int, flags: Flags) -> None:
         raise ViableError(f"{len(pairs) - equal} of {len(pairs)} drafted texts differ")
 
 
-def _line(results: list[Served], drafted: Drafting, model: str, device: str, files: int, packages: list[str]) -> str:
+def _line(results: list[Served], drafted: Drafting, any_of: Completion, files: int, packages: list[str]) -> str:
     return json.dumps(
         {
             "fim": [asdict(result) for result in results],
             **asdict(drafted),
             "files": files,
             "packages": packages,
-            "model": model,
-            "device": device,
+            "model": any_of.model,
+            "device": any_of.device,
         }
     )

@@ -10,7 +10,7 @@ from statistics import median
 from assistant.completion import Completion, Request
 from assistant.document import Gap
 from assistant.eval.fim import parses
-from assistant.session import Session
+from assistant.eval.jobs import Answers
 from model.train.gaps import Cut
 
 
@@ -38,12 +38,12 @@ class Served:
 
 
 def serve(
-    session: Session, cuts: Sequence[Cut], max_tokens: int, progress: Callable[[], None] = lambda: None
+    answers: Answers, cuts: Sequence[Cut], max_tokens: int, progress: Callable[[], None] = lambda: None
 ) -> tuple[list[Served], list[Completion]]:
     """A result per shape, and the completions in the order of `cuts`."""
     completions = []
-    for cut in cuts:
-        completions.append(session.complete(Request(Gap(cut.prefix, cut.suffix), max_tokens=max_tokens)))
+    for completion in answers(Request(Gap(cut.prefix, cut.suffix), max_tokens=max_tokens) for cut in cuts):
+        completions.append(completion)
         progress()
     shapes = dict.fromkeys(cut.shape for cut in cuts)
     pairs = list(zip(cuts, completions, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from assistant.completion import Completion, Drafted, Request
 from assistant.eval.fim import File, beginnings
@@ -52,7 +53,7 @@ def test_shares_are_of_the_gaps_of_each_shape() -> None:
     ]
     session = FakeSession(completion("1", "end"), completion("", "length"), completion(" 1 + (", "closed"))
     done: list[int] = []
-    results, completions = serve(session, cuts, 32, lambda: done.append(1))
+    results, completions = serve(partial(map, session.complete), cuts, 32, lambda: done.append(1))
     ends, spans = results
     assert len(completions) == len(done) == 3
     assert [request.max_tokens for request in session.asked] == [32] * 3

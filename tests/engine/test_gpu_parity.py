@@ -11,7 +11,7 @@ import torch
 
 import model
 from assistant.bench.corpus import standard_library
-from assistant.bench.decode import random_decoder
+from assistant.bench.random_weights import random_decoder
 from model.engine import Fixed, Greedy, LookupDraft, decode
 from model.engine.graph_scorer import GraphScorer
 from validators import AcceptAll
