@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, get_args
@@ -13,9 +13,9 @@ from typing import Any, get_args
 import model
 from assistant import prompt as prompts
 from assistant import store, tries
-from assistant.boldness import BOLDNESS
 from assistant.completion import Completion, Request, remarks
 from assistant.counts import Clock, Tally
+from assistant.drafting import BOLDNESS, drafters
 from assistant.ending import End, Ending, EndsAnywhere, joinable
 from assistant.errors import ViableError
 from assistant.judge import refusal
@@ -30,9 +30,7 @@ from model.engine import (
     Forced,
     Greedy,
     Interrupt,
-    LookupDraft,
     NoDraft,
-    Onward,
     Order,
     Sampled,
     Scorer,
@@ -45,28 +43,15 @@ from model.engine import (
     verified,
 )
 from model.engine.choose import gains_together, scorers_for
-from model.engine.mtp_draft import States
 from model.lora import Switch
 from validators import AcceptAll, PythonValidator, TokenValidator
 from validators.contracts import Unit, Validator
 
 log = logging.getLogger(__name__)
 
-CERTAIN = 5
-"""Tokens that must have been written before for the text to be drafted from itself rather than by trained modules."""
-
-LIKELY = 3
-"""Tokens that must have been written before for repetition to go on behind what the modules draft."""
-
 TOGETHER = 8
 """Requests that share their passes, where that is quicker and nobody says how many. Each takes 24 kB of memory for a
 token of its prompt and answer, with the default model: the rows and states that are cached. Prompts gain nothing."""
-
-DRAFTED_TOGETHER = 2
-"""Requests that share their passes and are drafted for, at most. `viable batch gaps.jsonl -o out.jsonl --max-tokens 64`
-gave 26 to 30 tokens/s for 24 gaps in prompts of about 200 tokens, prompts and loading included, one by one (`--at-once
-1`); 27 to 38 eight at once with drafts; 36 to 44 eight at once without (three runs of each in turn, two cores of a
-shared AMD EPYC, commit 17c59d7)."""
 
 CLOSING_MS = 50
 """Milliseconds of a limit that are kept for closing the text, but no more than a tenth of it."""
@@ -110,7 +95,7 @@ def open_sessions(settings: Settings, count: int = 0) -> list[Session]:
             switch = companions.attach_adapter(decoder, found.path, found.sha256 if settings.adapter else None)
             capacity = min(settings.context, decoder.config.context_length)
             scorers = scorers_for(decoder, capacity, count or _at_once(settings, decoder), switch)
-            drafters = _drafters(settings, found, decoder, [scorer for scorer, _ in scorers], capacity)
+            drafting = drafters(settings, found, decoder, [scorer for scorer, _ in scorers], capacity)
     except model.ModelError as error:
         raise ViableError(str(error)) from error
     validator = PythonValidator()
@@ -125,37 +110,13 @@ def open_sessions(settings: Settings, count: int = 0) -> list[Session]:
             drafter,
             adapter,
         )
-        for (scorer, adapter), drafter in zip(scorers, drafters, strict=True)
+        for (scorer, adapter), drafter in zip(scorers, drafting, strict=True)
     ]
 
 
 def _at_once(settings: Settings, decoder: model.Decoder) -> int:
     """How many requests share their passes. Where time is limited, a request has the processor to itself."""
     return TOGETHER if gains_together(decoder) and not settings.max_ms else 1
-
-
-def _drafters(
-    settings: Settings, found: store.ModelRef, decoder: model.Decoder, states: Sequence[States], capacity: int
-) -> list[Drafter]:
-    """One for each text. A long repetition is drafted from itself, other text by trained modules, and without them
-    from any repetition. Behind what was drafted any repetition goes on that is not too short.
-
-    Several texts that share their passes give a processor enough to compute: a row more takes as long as the tokens of
-    other texts do, so that nothing is drafted for them (TOGETHER has the figures).
-    """
-    if settings.block == 1 or settings.draft == "none" or len(states) > DRAFTED_TOGETHER:
-        return [NoDraft() for _ in states]
-    if settings.draft == "lookup":
-        return [LookupDraft() for _ in states]
-    bold = BOLDNESS[decoder.device.type]
-    longest = settings.block - 1 + bold.beyond
-    return [
-        Onward(
-            bold.first(LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN), trained, LookupDraft()),
-            LookupDraft(shortest=LIKELY, longest=2 * CERTAIN),
-        )
-        for trained in companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest)
-    ]
 
 
 def _device(wanted: str) -> str:

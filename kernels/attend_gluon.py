@@ -1,8 +1,10 @@
 """Attention over one chunk of keys per program, or every eighth, in bfloat16.
 
-A program has one row, one group and one chunk at a time: the heads of the group are the rows of its matrix products,
-sixteen at a time. Keys and values are under way to shared memory before the kernel in front of this one has ended;
-where a chunk has positions that this pass adds, they are copied again when they are there, from a nearer memory.
+A program has one group and one chunk at a time: the heads of the group are the rows of its matrix products, which are
+sixteen. As many rows of the block as fit there are a program's, so that a chunk is read for all of them, and few
+programs stand beside the kernel that comes next. Keys and values are under way to shared memory before the kernel in
+front of this one has ended; where a chunk has positions that this pass adds, they are copied again when they are
+there, from a nearer memory.
 """
 
 from __future__ import annotations
@@ -62,12 +64,15 @@ def _add(
     q, room_k, room_v, first, here, scale, top, total, mean,
     WIDTH: gl.constexpr, CHUNK: gl.constexpr, WARPS: gl.constexpr,
 ):  # fmt: skip
-    """A chunk that has arrived, added to the highest score, the sum and the weighted values so far."""
+    """A chunk that has arrived, added to the highest score, the sum and the weighted values so far.
+
+    here: [16], what each row of the products sees at most.
+    """
     L: gl.constexpr = scores_layout(WARPS)
     keys = room_k.permute([1, 0]).load(gl.DotOperandLayout(1, L, 2))
     scores = mma_v2(q, keys, gl.zeros([16, CHUNK], gl.float32, layout=L))
     s = first + gl.arange(0, CHUNK, layout=gl.SliceLayout(0, L))
-    scores = gl.where(s[None, :] <= here, scores * scale, float("-inf"))
+    scores = gl.where(s[None, :] <= here[:, None], scores * scale, float("-inf"))
     higher = gl.maximum(top, gl.max(scores, 1))
     before = gl.exp2(top - higher)
     weights = gl.exp2(scores - higher[:, None])
@@ -77,39 +82,44 @@ def _add(
     return higher, total, mma_v2(shares, values, mean * before[:, None])
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=["rows"])
 def _kernel(
-    q_ptr, keys_ptr, values_ptr, start_ptr, means_ptr, sums_ptr, capacity, scale,
+    q_ptr, keys_ptr, values_ptr, start_ptr, means_ptr, sums_ptr, rows, capacity, scale,
     HEADS: gl.constexpr, GROUPS: gl.constexpr, WIDTH: gl.constexpr, CHUNK: gl.constexpr, CHUNKS: gl.constexpr,
     LONG: gl.constexpr, WARPS: gl.constexpr, OVERLAP: gl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
     PER_GROUP: gl.constexpr = HEADS // GROUPS
+    BESIDE: gl.constexpr = 16 // PER_GROUP
     L: gl.constexpr = scores_layout(WARPS)
     chunk = gl.program_id(0)
     group = gl.program_id(1)
-    row = gl.program_id(2)
+    row = gl.program_id(2) * BESIDE
     # The start was written before the first kernel of the pass began, older rows of the cache before that.
     start = gl.load(start_ptr)
-    here = start + row
-    if chunk * CHUNK <= here:  # the others have nothing to wait for
+    end = start + gl.minimum(row + BESIDE, rows) - 1
+    if chunk * CHUNK <= end:  # the others have nothing to wait for
         room_k = gl.allocate_shared_memory(gl.bfloat16, [CHUNK, WIDTH], room_layout(WIDTH))
         room_v = gl.allocate_shared_memory(gl.bfloat16, [CHUNK, WIDTH], room_layout(WIDTH))
         of_group = group.to(gl.int64) * capacity * WIDTH
         keys_ptr += of_group
         values_ptr += of_group
         first = chunk * CHUNK
-        last = gl.minimum(here, capacity - 1)
+        last = gl.minimum(end, capacity - 1)
         old = gl.maximum(gl.minimum(start, capacity) - 1, 0)
         _bring(room_k, room_v, keys_ptr, values_ptr, first, old, WIDTH, CHUNK, WARPS)
         if OVERLAP:
             gdc_wait()
         Q: gl.constexpr = gl.DotOperandLayout(0, L, 2)
-        head = gl.arange(0, 16, layout=gl.SliceLayout(1, Q))[:, None]
+        i = gl.arange(0, 16, layout=gl.SliceLayout(1, Q))[:, None]
         d = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, Q))[None, :]
-        line = row * HEADS + group * PER_GROUP
-        q = gl.load(q_ptr + (line + head) * WIDTH + d, mask=(head < PER_GROUP) & (d < WIDTH), other=0.0)
+        own = row + i // PER_GROUP
+        line = own * HEADS + group * PER_GROUP + i % PER_GROUP
+        there = (i < BESIDE * PER_GROUP) & (own < rows) & (d < WIDTH)
+        q = gl.load(q_ptr + line * WIDTH + d, mask=there, other=0.0)
+        h = gl.arange(0, 16, layout=gl.SliceLayout(1, L))
+        here = start + row + h // PER_GROUP
         async_copy.wait_group(0)
         if first + CHUNK > start:
             _bring(room_k, room_v, keys_ptr, values_ptr, first, last, WIDTH, CHUNK, WARPS)
@@ -119,16 +129,20 @@ def _kernel(
         mean = gl.zeros([16, WIDTH], gl.float32, layout=L)
         top, total, mean = _add(q, room_k, room_v, first, here, scale, top, total, mean, WIDTH, CHUNK, WARPS)
         if LONG:  # later chunks of this program, one after the other
-            for later in range(first + CHUNKS * CHUNK, here + 1, CHUNKS * CHUNK):
-                _bring(room_k, room_v, keys_ptr, values_ptr, later, last, WIDTH, CHUNK, WARPS)
+            for later in range(first + CHUNKS * CHUNK, end + 1, CHUNKS * CHUNK):
+                # Rooms of their own lie where those before have been: what `_add` needs beside them does, too.
+                more_k = gl.allocate_shared_memory(gl.bfloat16, [CHUNK, WIDTH], room_layout(WIDTH))
+                more_v = gl.allocate_shared_memory(gl.bfloat16, [CHUNK, WIDTH], room_layout(WIDTH))
+                _bring(more_k, more_v, keys_ptr, values_ptr, later, last, WIDTH, CHUNK, WARPS)
                 async_copy.wait_group(0)
-                top, total, mean = _add(q, room_k, room_v, later, here, scale, top, total, mean, WIDTH, CHUNK, WARPS)
-        h = gl.arange(0, 16, layout=gl.SliceLayout(1, L))
+                top, total, mean = _add(q, more_k, more_v, later, here, scale, top, total, mean, WIDTH, CHUNK, WARPS)
         e = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, L))[None, :]
-        at = (line + h) * CHUNKS + chunk
-        there = (h[:, None] < PER_GROUP) & (e < WIDTH)
-        gl.store(means_ptr + at[:, None] * WIDTH + e, (mean / total[:, None]).to(gl.bfloat16), mask=there)
-        gl.store(sums_ptr + at, top + gl.log2(total), mask=h < PER_GROUP)
+        mine = row + h // PER_GROUP
+        at = (mine * HEADS + group * PER_GROUP + h % PER_GROUP) * CHUNKS + chunk
+        sees = (h < BESIDE * PER_GROUP) & (mine < rows) & (first <= here)
+        result = (mean / total[:, None]).to(gl.bfloat16)
+        gl.store(means_ptr + at[:, None] * WIDTH + e, result, mask=sees[:, None] & (e < WIDTH))
+        gl.store(sums_ptr + at, top + gl.log2(total), mask=sees)
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, start: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
@@ -140,7 +154,7 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, start: Tensor, chunk: int) -
     means = torch.empty(len(q), heads, chunks, width, dtype=q.dtype, device=q.device)
     sums = torch.empty(len(q), heads, chunks, dtype=torch.float32, device=q.device)
     given = arguments(q.contiguous(), keys, values, start, chunk, means, sums)
-    _kernel[(chunks, groups, len(q))](**given, **options(WARPS))
+    _kernel[(chunks, groups, triton.cdiv(len(q), 16 // (heads // groups)))](**given, **options(WARPS))
     return means, sums
 
 
@@ -152,6 +166,7 @@ def arguments(
     _, heads, chunks, _ = means.shape
     return {
         "q_ptr": q, "keys_ptr": keys, "values_ptr": values, "start_ptr": start, "means_ptr": means, "sums_ptr": sums,
-        "capacity": capacity, "scale": width**-0.5 * 1.4426950408889634, "HEADS": heads, "GROUPS": groups,
-        "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "LONG": chunks * chunk < capacity, "WARPS": WARPS,
+        "rows": len(q), "capacity": capacity, "scale": width**-0.5 * 1.4426950408889634,
+        "HEADS": heads, "GROUPS": groups, "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks,
+        "LONG": chunks * chunk < capacity, "WARPS": WARPS,
     }  # fmt: skip

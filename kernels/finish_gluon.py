@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from triton.runtime import driver
 
-from kernels import finish_reference
+from kernels import finish_reference, merge_triton
 from kernels.finish_phases_gluon import kernel
 from kernels.finishing import MOST_CHUNKS, Finish
 from kernels.grid_gluon import multiprocessors
-from kernels.launching import options
+from kernels.launching import options, tokens_of
 from kernels.rooms_gluon import TILE
 from kernels.weights import Stream, stream
 
@@ -24,24 +24,26 @@ REGISTERS: dict[int, int | None] = {16: 128, 4: None}
 DEPTH = {16: 3, 4: 20}
 """Groups of rooms that are on their way at once, by bits."""
 ROWS = 8
-"""That are computed at once."""
+"""Whose chunks of attention this kernel puts together. Of more, every program would read too much."""
 SPARE = 8192
 """Bytes of shared memory that the compiler may need."""
 LEFT = 36 * 1024
 """Bytes of shared memory that are left to other kernels on a multiprocessor."""
 ROOM = 4096
 """Bytes of one chunk of a tile."""
-SQUARED = 256
-"""Bytes of sums of squares."""
+SQUARED = 512
+"""Bytes of sums of squares, at most."""
 
 
 def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of: Finish) -> Tensor:
     early = plan(of, len(x), multiprocessors(), shared_most())
     # What is too large for one number of rows goes op by op for all: every row is added up in one order.
-    widest = plan(of, ROWS + 1, multiprocessors(), shared_most())
-    if early is None or widest is None or means.shape[2] > MOST_CHUNKS or means.dtype != torch.bfloat16:
+    others = [plan(of, rows, multiprocessors(), shared_most()) for rows in (ROWS, 2 * ROWS + 1)]
+    if early is None or None in others or means.shape[2] > MOST_CHUNKS or means.dtype != torch.bfloat16:
         return finish_reference.finish(x, means, sums, start, chunk, of)
     x = x.contiguous()
+    if len(x) > ROWS:
+        means = merge_triton.merge(means, sums, start, chunk, torch.bfloat16)
     y = torch.empty_like(x)
     given = arguments(x, means.contiguous(), sums.contiguous(), start, chunk, of, y, multiprocessors(), early)
     kernel[(multiprocessors(),)](**given, **options(WARPS, REGISTERS[given["BITS"]]))
@@ -49,8 +51,8 @@ def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of
 
 
 def at_once(rows: int) -> int:
-    """Rows whose chunks are put together at once."""
-    return next((some for some in (1, 4) if some >= rows), ROWS)
+    """Rows whose chunks are put together at once; 0 where they were before."""
+    return next((some for some in (1, 4, ROWS) if some >= rows), 0)
 
 
 def shared_most() -> int:
@@ -78,10 +80,9 @@ def plan(of: Finish, rows: int, count: int, shared: int) -> int | None:
     used = needed(out, out.shape[0]) + 2 * needed(gate_up, down.shape[1])
     wanted = needed(down, out.shape[0])
     merged = 2 * at_once(rows) * max(1 << (out.shape[1] - 1).bit_length(), columns)
-    if rows > ROWS:
-        merged += 2 * per_program(down.shape[1]) * ROOM // 2
-    most = (shared - SPARE - merged) // ROOM - used
-    early = min(most, max((shared - LEFT - SQUARED - merged) // ROOM - used, 0), wanted)
+    meeting = per_program(down.shape[1]) * ROOM if rows > 2 * ROWS else 0
+    most = (shared - SPARE - merged - meeting) // ROOM - used
+    early = min(most, max((shared - LEFT - SQUARED - merged - meeting) // ROOM - used, 0), wanted)
     return early if early >= 0 and wanted <= early + used else None
 
 
@@ -101,12 +102,15 @@ def timed(times: list[Tensor]) -> Iterator[None]:
 def arguments(
     x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of: Finish, y: Tensor, count: int, early: int
 ) -> dict[str, Any]:
-    """What the kernel is given, by name. count: programs. early: rooms that down has of its own."""
+    """What the kernel is given, by name. count: programs. early: rooms that down has of its own.
+
+    means: [R, H, chunks, D], or [R, H·D], put together.
+    """
     out, gate_up, down = (stream(weight) for weight in (of.out, of.gate_up, of.down))
     # What phases leave for one another.
     middle = torch.empty_like(x)
     inner = torch.empty(len(x), down.shape[1], dtype=torch.bfloat16, device=x.device)
-    _, heads, chunks, width = means.shape
+    heads, chunks, width = means.shape[1:] if means.ndim == 4 else (1, 1, out.shape[1])
     times = _times.pop(0) if _times else None
     return {
         "x_ptr": x, "means_ptr": means, "sums_ptr": sums, "start_ptr": start, "gain_ptr": of.gain,
@@ -115,7 +119,7 @@ def arguments(
         "middle_ptr": middle, "inner_ptr": inner, "y_ptr": y, "counter_ptr": of.counter,
         "times_ptr": of.counter if times is None else times, "TIMED": times is not None,
         "rows": len(x), "eps": of.eps, "K": out.shape[0], "F": down.shape[1], "HEADS": heads,
-        "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "AT_ONCE": at_once(len(x)),
+        "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "AT_ONCE": at_once(len(x)) if means.ndim == 4 else 0,
         "PROGRAMS": count, "WARPS": WARPS, "BITS": out.bits, "GROUP": out.group, "EARLY": early,
-        "DEPTH": DEPTH[out.bits], "WIDE": len(x) > ROWS,
+        "DEPTH": DEPTH[out.bits], "TOKENS": tokens_of(len(x)), "WIDE": len(x) > 2 * ROWS,
     }  # fmt: skip

@@ -2,7 +2,8 @@
 
 A program on every multiprocessor, and a barrier across the grid between three phases:
 
-- chunks of attention put together by every program for itself, output projection, residual sum
+- chunks of attention put together by every program for itself, of more than eight rows by a kernel before this one;
+  output projection, residual sum
 - norm, gate, up, SwiGLU
 - down, residual sum
 
@@ -28,23 +29,37 @@ from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels.grid_gluon import arrive, prefetched, tick, wait
-from kernels.matrix_gluon import chunks_of, gains, loaded_layout, rows_at, steps_of, tokens, widened
+from kernels.matrix_gluon import (
+    chunks_of,
+    gains,
+    loaded_layout,
+    rows_of_chunks,
+    steps_of,
+    tokens,
+    widened,
+)
 from kernels.rooms_gluon import (
     MANY,
     TILE,
+    added,
     bring,
     load_rows,
     meeting_rooms,
+    met,
+    no_sums,
     norm_scale,
     normed,
     products,
     rooms,
+    squares_room,
     store_rows,
     tile_factors,
 )
 
 AT_A_TIME = gl.constexpr(2)
 """Rooms that are copied as one group."""
+CHAINS = gl.constexpr(2)
+"""Sums of a tile of down: see `kernels.rooms_gluon.added`."""
 
 
 @gluon.constexpr_function
@@ -58,6 +73,12 @@ def filled(columns, warps, bits):
     """Columns of a row, filled up to a power of two of whole chunks."""
     least = max(columns, 32 * warps * steps_of(bits))
     return 1 << (least - 1).bit_length()
+
+
+@gluon.constexpr_function
+def in_turn(chunks, tokens, bits):
+    """Chunks of what gate and up have left that are multiplied at a time: registers hold eight whole rows of it."""
+    return chunks if tokens == 8 else 4 // steps_of(bits)
 
 
 @gluon.constexpr_function
@@ -172,57 +193,80 @@ def _bring_tiles(
 def _out(
     x_ptr, means_ptr, sums_ptr, middle_ptr, start, rows, found, factors, meeting, program,
     TILES: gl.constexpr, PROGRAMS: gl.constexpr, K: gl.constexpr, HEADS: gl.constexpr, WIDTH: gl.constexpr,
-    CHUNK: gl.constexpr, CHUNKS: gl.constexpr, AT_ONCE: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
+    CHUNK: gl.constexpr, CHUNKS: gl.constexpr, AT_ONCE: gl.constexpr,
+    TOKENS: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
-    """Chunks put together, output projection, residual sum: what a program has of it, which is also written."""
+    """Chunks put together, output projection, residual sum: what a program has of it, which is also written.
+
+    AT_ONCE: rows that are put together; 0 where they were before.
+    """
     before = ()
     for t in gl.static_range(TILES):
-        before += (load_rows(x_ptr, program + t * PROGRAMS, K, rows, WARPS),)
-    fragments = _merged(means_ptr, sums_ptr, start, rows, HEADS, WIDTH, CHUNK, CHUNKS, AT_ONCE, WARPS, BITS)
-    ys = products(fragments, found, 0, factors, meeting, TILES, 1, HEADS * WIDTH, WARPS, BITS)
+        before += (load_rows(x_ptr, program + t * PROGRAMS, K, rows, TOKENS, WARPS),)
+    if AT_ONCE == 0:
+        fragments = _fragments(
+            means_ptr, rows, 0, chunks_of(HEADS * WIDTH, WARPS, BITS), HEADS * WIDTH, TOKENS, WARPS, BITS
+        )
+    else:
+        fragments = _merged(means_ptr, sums_ptr, start, rows, HEADS, WIDTH, CHUNK, CHUNKS, AT_ONCE, WARPS, BITS)
+    ys = products(fragments, found, factors, meeting, TILES, HEADS * WIDTH, TOKENS, WARPS, BITS)
     middle = ()
     for t in gl.static_range(TILES):
         middle += (before[t] + ys[t],)
-        store_rows(middle_ptr, middle[t], program + t * PROGRAMS, K, rows, WARPS)
+        store_rows(middle_ptr, middle[t], program + t * PROGRAMS, K, rows, TOKENS, WARPS)
     return middle
+
+
+@gluon.jit
+def _fragments(
+    x_ptr, rows, FROM: gl.constexpr, TO: gl.constexpr, K: gl.constexpr,
+    TOKENS: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """bfloat16 rows of K, of which chunks FROM … TO - 1, as fragments."""
+    found = rows_of_chunks(x_ptr, tokens(0, TOKENS, WARPS), rows, K, FROM, TO, K, WARPS, TOKENS, BITS)
+    fragments = ()
+    for i in gl.static_range(len(found)):
+        fragments += (widened(found[i], WARPS, TOKENS),)
+    return fragments
 
 
 @gluon.jit
 def _gate(
     fragments, squared, eps, inner_ptr, rows, found, factors, meeting, program,
     GATES: gl.constexpr, PROGRAMS: gl.constexpr, K: gl.constexpr, F: gl.constexpr,
-    WARPS: gl.constexpr, BITS: gl.constexpr,
+    TOKENS: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
     """Gate, up and SwiGLU of rows that were multiplied with the gain."""
-    ys = products(fragments, found, 0, factors, meeting, 2 * GATES, 1, K, WARPS, BITS)
+    ys = products(fragments, found, factors, meeting, 2 * GATES, K, TOKENS, WARPS, BITS)
     scale = norm_scale(squared, eps, K, WARPS)
     for t in gl.static_range(GATES):
         gate = ys[2 * t] * scale
         small = gl.exp(-gl.abs(gate))  # never overflows
         y = gate * gl.where(gate < 0, small, 1.0) / (1 + small) * (ys[2 * t + 1] * scale)
-        store_rows(inner_ptr, y, program + t * PROGRAMS, F, rows, WARPS)
-
-
-@gluon.jit
-def _inner(inner_ptr, rows, F: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr):
-    """What gate and up have left, as fragments of all steps."""
-    found = rows_at(inner_ptr, tokens(0, 8, WARPS), rows, F, F, WARPS, 8, BITS)
-    fragments = ()
-    for i in gl.static_range(chunks_of(F, WARPS, BITS) * steps_of(BITS)):
-        fragments += (widened(found[i], WARPS, 8),)
-    return fragments
+        store_rows(inner_ptr, y, program + t * PROGRAMS, F, rows, TOKENS, WARPS)
 
 
 @gluon.jit
 def _down(
-    fragments, before, y_ptr, rows, found, factors, meeting, program,
+    inner_ptr, before, y_ptr, rows, found, factors, meeting, program,
     TILES: gl.constexpr, PROGRAMS: gl.constexpr, K: gl.constexpr, F: gl.constexpr,
-    WARPS: gl.constexpr, BITS: gl.constexpr,
+    TOKENS: gl.constexpr, WARPS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
-    """Down, residual sum."""
-    ys = products(fragments, found, 0, factors, meeting, TILES, 2, F, WARPS, BITS)
+    """Down, residual sum. Some chunks of the activations are under way while those before them are multiplied."""
+    CHUNKS: gl.constexpr = chunks_of(F, WARPS, BITS)
+    TURN: gl.constexpr = in_turn(CHUNKS, TOKENS, BITS)
+    coming = _fragments(inner_ptr, rows, 0, min(TURN, CHUNKS), F, TOKENS, WARPS, BITS)
+    async_copy.wait_group(0)
+    sums = no_sums(TILES * CHAINS, TOKENS, WARPS)
+    for first in gl.static_range(0, CHUNKS, TURN):
+        fragments = coming
+        coming = _fragments(
+            inner_ptr, rows, min(first + TURN, CHUNKS), min(first + 2 * TURN, CHUNKS), F, TOKENS, WARPS, BITS
+        )
+        sums = added(sums, fragments, found, factors, first, min(first + TURN, CHUNKS), TILES, CHAINS, F, WARPS, BITS)
+    ys = met(sums, found, meeting, TILES, CHAINS, F, TOKENS, WARPS, BITS)
     for t in gl.static_range(TILES):
-        store_rows(y_ptr, before[t] + ys[t], program + t * PROGRAMS, K, rows, WARPS)
+        store_rows(y_ptr, before[t] + ys[t], program + t * PROGRAMS, K, rows, TOKENS, WARPS)
 
 
 @gluon.jit(do_not_specialize=["rows"])
@@ -231,8 +275,8 @@ def kernel(
     down_ptr, down_factor_ptr, middle_ptr, inner_ptr, y_ptr, counter_ptr, times_ptr, rows, eps,
     K: gl.constexpr, F: gl.constexpr, HEADS: gl.constexpr, WIDTH: gl.constexpr,
     CHUNK: gl.constexpr, CHUNKS: gl.constexpr, AT_ONCE: gl.constexpr, PROGRAMS: gl.constexpr, WARPS: gl.constexpr,
-    BITS: gl.constexpr, GROUP: gl.constexpr, EARLY: gl.constexpr, DEPTH: gl.constexpr, WIDE: gl.constexpr,
-    TIMED: gl.constexpr, OVERLAP: gl.constexpr,
+    BITS: gl.constexpr, GROUP: gl.constexpr, EARLY: gl.constexpr, DEPTH: gl.constexpr,
+    TOKENS: gl.constexpr, WIDE: gl.constexpr, TIMED: gl.constexpr, OVERLAP: gl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
@@ -247,7 +291,7 @@ def kernel(
     out_rooms = rooms(out_ptr, OUT, WARPS, BITS)
     gate_rooms = rooms(gate_ptr, 2 * GATES * chunks_of(K, WARPS, BITS), WARPS, BITS)
     down_rooms = rooms(down_ptr, EARLY, WARPS, BITS)
-    squared = gl.allocate_shared_memory(gl.float32, [WARPS, 8], gl.SwizzledSharedLayout(1, 1, 1, [1, 0]))
+    squared = squares_room(TOKENS, WARPS)
     # What of down has no rooms of its own waits for those of the phases before it.
     for i in gl.static_range(EARLY, DOWN):
         if i < EARLY + OUT:
@@ -279,41 +323,41 @@ def kernel(
 
     async_copy.wait_group(min(DEPTH, 2 * GATES * chunks_of(K, WARPS, BITS) // AT_A_TIME + 1))
     if WIDE:
-        meeting = meeting_rooms(2 * GATES, WARPS)
-        for at in range(0, rows, 8):
+        meeting = meeting_rooms(2 * GATES, TOKENS, WARPS)
+        for at in range(0, rows, TOKENS):
             _out(
-                x_ptr + at * K, means_ptr + at * CHUNKS * INNER, sums_ptr + at * CHUNKS * HEADS, middle_ptr + at * K,
-                start + at, rows - at, out_rooms, factors, meeting, program,
-                TILES, PROGRAMS, K, HEADS, WIDTH, CHUNK, CHUNKS, AT_ONCE, WARPS, BITS,
+                x_ptr + at * K, means_ptr + at * INNER, sums_ptr, middle_ptr + at * K, start + at, rows - at,
+                out_rooms, factors, meeting, program,
+                TILES, PROGRAMS, K, HEADS, WIDTH, CHUNK, CHUNKS, AT_ONCE, TOKENS, WARPS, BITS,
             )  # fmt: skip
     else:
         middle = _out(
             x_ptr, means_ptr, sums_ptr, middle_ptr, start, rows, out_rooms, factors, (), program,
-            TILES, PROGRAMS, K, HEADS, WIDTH, CHUNK, CHUNKS, AT_ONCE, WARPS, BITS,
+            TILES, PROGRAMS, K, HEADS, WIDTH, CHUNK, CHUNKS, AT_ONCE, TOKENS, WARPS, BITS,
         )  # fmt: skip
     tick(times_ptr, 2, TIMED)
     arrive(counter_ptr, 2 * PROGRAMS - 1)
     _bring_tiles(down_rooms, EARLY, EARLY + OUT, TILES, down_ptr, K, program, PROGRAMS, F, WARPS, BITS)
     async_copy.commit_group()
-    gain = gains(gain_ptr, K, WARPS, 8, BITS)
+    gain = gains(gain_ptr, K, WARPS, TOKENS, BITS)
     wait(counter_ptr, PROGRAMS, 2 * PROGRAMS)
     tick(times_ptr, 3, TIMED)
     if WIDE:
         async_copy.wait_group(2)
         _prefetch(down_ptr, program, K, PROGRAMS, F, TILES, BITS)
-        for at in range(0, rows, 8):
-            fragments = normed(middle_ptr + at * K, gain, squared, rows - at, K, WARPS, BITS)
+        for at in range(0, rows, TOKENS):
+            fragments = normed(middle_ptr + at * K, gain, squared, rows - at, K, TOKENS, WARPS, BITS)
             _gate(
                 fragments, squared, eps, inner_ptr + at * F, rows - at, gate_rooms, gate_factors, meeting, program,
-                GATES, PROGRAMS, K, F, WARPS, BITS,
+                GATES, PROGRAMS, K, F, TOKENS, WARPS, BITS,
             )  # fmt: skip
     else:
-        fragments = normed(middle_ptr, gain, squared, rows, K, WARPS, BITS)
+        fragments = normed(middle_ptr, gain, squared, rows, K, TOKENS, WARPS, BITS)
         _prefetch(down_ptr, program, K, PROGRAMS, F, TILES, BITS)
         async_copy.wait_group(2)
         _gate(
             fragments, squared, eps, inner_ptr, rows, gate_rooms, gate_factors, (), program,
-            GATES, PROGRAMS, K, F, WARPS, BITS,
+            GATES, PROGRAMS, K, F, TOKENS, WARPS, BITS,
         )  # fmt: skip
     tick(times_ptr, 4, TIMED)
     arrive(counter_ptr, 2 * PROGRAMS - 1)
@@ -322,21 +366,17 @@ def kernel(
     wait(counter_ptr, 0, PROGRAMS)
     tick(times_ptr, 5, TIMED)
     if WIDE:
-        async_copy.wait_group(0)
-        for at in range(0, rows, 8):
+        for at in range(0, rows, TOKENS):
             own = ()
             for t in gl.static_range(TILES):
-                own += (load_rows(middle_ptr + at * K, program + t * PROGRAMS, K, rows - at, WARPS),)
-            fragments = _inner(inner_ptr + at * F, rows - at, F, WARPS, BITS)
+                own += (load_rows(middle_ptr + at * K, program + t * PROGRAMS, K, rows - at, TOKENS, WARPS),)
             _down(
-                fragments, own, y_ptr + at * K, rows - at, down_rooms, down_factors, meeting, program,
-                TILES, PROGRAMS, K, F, WARPS, BITS,
+                inner_ptr + at * F, own, y_ptr + at * K, rows - at, down_rooms, down_factors, meeting, program,
+                TILES, PROGRAMS, K, F, TOKENS, WARPS, BITS,
             )  # fmt: skip
     else:
-        fragments = _inner(inner_ptr, rows, F, WARPS, BITS)
-        async_copy.wait_group(0)
         _down(
-            fragments, middle, y_ptr, rows, down_rooms, down_factors, (), program,
-            TILES, PROGRAMS, K, F, WARPS, BITS,
+            inner_ptr, middle, y_ptr, rows, down_rooms, down_factors, (), program,
+            TILES, PROGRAMS, K, F, TOKENS, WARPS, BITS,
         )  # fmt: skip
     tick(times_ptr, 6, TIMED)

@@ -118,6 +118,14 @@ def tokens_together(rows: int) -> tuple[int, int]:
     return together, -(-rows // together)
 
 
+def tokens_of(rows: int) -> int:
+    """Rows that kernels with tiles of eight rows of a weight multiply at a time; of more than sixteen, eight by eight.
+
+    Matrix units take sixteen. Eight stand there twice, which costs half of the registers.
+    """
+    return 16 if 8 < rows <= 16 else 8
+
+
 def rows_of(x: Tensor) -> Tensor:
     """The same rows with neighbouring features beside each other, which they nearly always are already."""
     return x if x.stride(-1) == 1 else x.contiguous()

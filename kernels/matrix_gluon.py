@@ -298,8 +298,17 @@ def rows_at(
     K: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
     """The activations of every step, all under way at once: [WARPS, TOKENS, 32] each."""
+    return rows_of_chunks(x_ptr, m, rows, x_stride, 0, chunks_of(K, WARPS, BITS), K, WARPS, TOKENS, BITS)
+
+
+@gluon.jit
+def rows_of_chunks(
+    x_ptr, m, rows, x_stride, FROM: gl.constexpr, TO: gl.constexpr,
+    K: gl.constexpr, WARPS: gl.constexpr, TOKENS: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """The same of chunks FROM … TO - 1."""
     found = ()
-    for i in gl.static_range(chunks_of(K, WARPS, BITS)):
+    for i in gl.static_range(FROM, TO):
         for s in gl.static_range(steps_of(BITS)):
             here = places(i, s, WARPS, TOKENS, BITS)
             found += (gl.load(x_ptr + m * x_stride + here, mask=(m < rows) & (here < K), other=0.0),)

@@ -1,4 +1,7 @@
-"""Attention over chunks put together: one program for each head of each row."""
+"""Attention over chunks put together: one program for each head of each row.
+
+Up to eight chunks are added one after the other, as `kernels.finish_phases_gluon` adds them.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +27,35 @@ def _kernel(
     at = row * tl.num_programs(0) + head
     seen = tl.minimum((tl.load(start_ptr) + row) // chunk + 1, chunks)
     d = tl.arange(0, WIDTH)
-    c = tl.arange(0, TURN)
-    top = tl.full([], float("-inf"), tl.float32)
+    top = tl.full([], -3e38, tl.float32)
     total = tl.full([], 0.0, tl.float32)
     mean = tl.zeros([WIDTH], tl.float32)
     for first in range(0, seen, TURN):
-        there = first + c < seen
-        sums = tl.load(sums_ptr + at * chunks + first + c, mask=there, other=float("-inf"))
-        place = (at * chunks + first + c)[:, None] * WIDTH + d[None, :]
-        means = tl.load(means_ptr + place, mask=there[:, None] & (d < WIDTH)[None, :], other=0.0)
-        higher = tl.maximum(top, tl.max(sums, 0))
-        weights = tl.exp2(sums - higher)
+        logs = ()
+        parts = ()
+        for c in tl.static_range(TURN):
+            there = first + c < seen
+            place = at * chunks + first + c
+            logs += (tl.load(sums_ptr + place, mask=there, other=float("-inf")),)
+            parts += (tl.load(means_ptr + place * WIDTH + d, mask=there & (d < WIDTH), other=0.0),)
+        higher = top
+        for c in tl.static_range(TURN):
+            higher = tl.maximum(higher, logs[c])
         before = tl.exp2(top - higher)
-        total = total * before + tl.sum(weights, 0)
-        mean = mean * before + tl.sum(weights[:, None] * means, 0)
+        total = total * before
+        mean = mean * before
+        for c in tl.static_range(TURN):
+            weight = tl.exp2(logs[c] - higher)
+            total += weight
+            mean += parts[c].to(tl.float32) * weight
         top = higher
-    tl.store(out_ptr + at * WIDTH + d, (mean / total).to(out_ptr.dtype.element_ty))
+    mean = mean / tl.maximum(total, 1e-30)
+    tl.store(out_ptr + at * WIDTH + d, mean.to(out_ptr.dtype.element_ty))
 
 
 def merge(means: Tensor, sums: Tensor, start: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
     means, sums = means.contiguous(), sums.contiguous()
     rows, heads, chunks, width = means.shape
     out = torch.empty(rows, heads * width, dtype=dtype, device=means.device)
-    _kernel[(heads, rows)](means, sums, start, out, chunks, chunk, WIDTH=width, TURN=16, **options(2))
+    _kernel[(heads, rows)](means, sums, start, out, chunks, chunk, WIDTH=width, TURN=8, **options(2))
     return out

@@ -17,7 +17,7 @@ from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels import norm_heads_reference
-from kernels.launching import options
+from kernels.launching import options, tokens_of
 from kernels.matrix_gluon import chunks_of, gains
 from kernels.rooms_gluon import (
     MANY,
@@ -30,13 +30,12 @@ from kernels.rooms_gluon import (
     products,
     rooms,
     row_scales,
+    squares_room,
     store_heads,
     tile_factors,
 )
 from kernels.weights import Weight, stream
 
-ROWS = 8
-"""That are computed at once."""
 WARPS = {16: 4, 8: 4, 4: 8}
 """By bits."""
 TILES = 2
@@ -49,8 +48,8 @@ def _kernel(
     x_ptr, gain_ptr, weight_ptr, factor_ptr, bias_ptr, rotation_ptr, q_ptr, keys_ptr, values_ptr, start_ptr,
     rows, capacity, eps,
     K: gl.constexpr, HEADS: gl.constexpr, GROUPS: gl.constexpr, WIDTH: gl.constexpr, TILES: gl.constexpr,
-    WARPS: gl.constexpr, BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr, WIDE: gl.constexpr,
-    OVERLAP: gl.constexpr,
+    WARPS: gl.constexpr, BITS: gl.constexpr, GROUP: gl.constexpr, BIAS: gl.constexpr, TOKENS: gl.constexpr,
+    WIDE: gl.constexpr, OVERLAP: gl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
@@ -59,46 +58,46 @@ def _kernel(
     first = gl.program_id(0) * TILES
     # Weights do not depend on the kernel before this one: they are under way before it has ended.
     found = rooms(weight_ptr, TILES * ROOMS, WARPS, BITS)
-    squared = gl.allocate_shared_memory(gl.float32, [WARPS, 8], gl.SwizzledSharedLayout(1, 1, 1, [1, 0]))
+    squared = squares_room(TOKENS, WARPS)
     for t in gl.static_range(TILES):
         bring(found, t * ROOMS, 0, MANY, weight_ptr, first + t, 0, N, K, WIDTH, WARPS, BITS)
     async_copy.commit_group()
     start = gl.load(start_ptr)
-    gain = gains(gain_ptr, K, WARPS, 8, BITS)
+    gain = gains(gain_ptr, K, WARPS, TOKENS, BITS)
     factors = ()
     fetched = ()
     scales = ()
     for t in gl.static_range(TILES):
         factors += tile_factors(factor_ptr, first + t, 0, N, K, GROUP, WIDTH, WARPS, BITS)
-        fetched += (fetch_heads(bias_ptr, rotation_ptr, first + t, start, capacity, N, WIDTH, BIAS, WARPS),)
+        fetched += (fetch_heads(bias_ptr, rotation_ptr, first + t, start, capacity, N, WIDTH, BIAS, TOKENS, WARPS),)
         scales += (row_scales(factor_ptr, first + t, N, WIDTH, WARPS, BITS),)
     if OVERLAP:
         gdc_wait()
     if WIDE:
         async_copy.wait_group(0)
-        meeting = meeting_rooms(TILES, WARPS)
-        for at in range(0, rows, 8):
+        meeting = meeting_rooms(TILES, TOKENS, WARPS)
+        for at in range(0, rows, TOKENS):
             here = start + at
-            fragments = normed(x_ptr + at * K, gain, squared, rows - at, K, WARPS, BITS)
-            ys = products(fragments, found, 0, factors, meeting, TILES, 1, K, WARPS, BITS)
+            fragments = normed(x_ptr + at * K, gain, squared, rows - at, K, TOKENS, WARPS, BITS)
+            ys = products(fragments, found, factors, meeting, TILES, K, TOKENS, WARPS, BITS)
             scale = norm_scale(squared, eps, K, WARPS)
             for t in gl.static_range(TILES):
-                own = fetch_heads(bias_ptr, rotation_ptr, first + t, here, capacity, N, WIDTH, BIAS, WARPS)
+                own = fetch_heads(bias_ptr, rotation_ptr, first + t, here, capacity, N, WIDTH, BIAS, TOKENS, WARPS)
                 store_heads(
                     ys[t] * scale * scales[t], own, q_ptr + at * HEADS * WIDTH, keys_ptr, values_ptr, first + t, here,
-                    capacity, rows - at, HEADS, GROUPS, WIDTH, WARPS,
+                    capacity, rows - at, HEADS, GROUPS, WIDTH, TOKENS, WARPS,
                 )  # fmt: skip
     else:
-        fragments = normed(x_ptr, gain, squared, rows, K, WARPS, BITS)
+        fragments = normed(x_ptr, gain, squared, rows, K, TOKENS, WARPS, BITS)
         async_copy.wait_group(0)
         # Rooms of bytes are too small for sums.
-        meeting = meeting_rooms(TILES, WARPS) if BITS == 8 else ()
-        ys = products(fragments, found, 0, factors, meeting, TILES, 1, K, WARPS, BITS)
+        meeting = meeting_rooms(TILES, TOKENS, WARPS) if BITS == 8 else ()
+        ys = products(fragments, found, factors, meeting, TILES, K, TOKENS, WARPS, BITS)
         scale = norm_scale(squared, eps, K, WARPS)
         for t in gl.static_range(TILES):
             store_heads(
                 ys[t] * scale * scales[t], fetched[t], q_ptr, keys_ptr, values_ptr, first + t, start, capacity, rows,
-                HEADS, GROUPS, WIDTH, WARPS,
+                HEADS, GROUPS, WIDTH, TOKENS, WARPS,
             )  # fmt: skip
 
 
@@ -137,5 +136,5 @@ def arguments(
         "values_ptr": values, "start_ptr": start, "rows": len(x), "capacity": capacity, "eps": eps,
         "K": of.shape[1], "HEADS": q.shape[1] // width, "GROUPS": groups, "WIDTH": width, "TILES": TILES,
         "WARPS": WARPS[of.bits], "BITS": of.bits, "GROUP": of.group, "BIAS": bias is not None,
-        "WIDE": len(x) > ROWS,
+        "TOKENS": tokens_of(len(x)), "WIDE": len(x) > 16,
     }  # fmt: skip

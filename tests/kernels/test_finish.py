@@ -13,6 +13,7 @@ from kernels import launching
 from kernels.attend_reference import attend
 from kernels.finish_reference import finish as twin
 from kernels.finishing import MOST_CHUNKS, Finish
+from kernels.merge_reference import merge
 from kernels.weights import Weight, four, stream
 from tests.kernels.test_pairs_block import error, random
 
@@ -64,9 +65,12 @@ def attended(shape: Shape, start: int, rows: int, chunk: int, device: str = "cpu
         ((96, 160, 3, 1, 32), 16, 99, 3, 32, 3, 0),  # down waits for the rooms of the others
         ((96, 160, 3, 1, 32), 16, 300, 5, 32, 2, 1),
         ((96, 160, 3, 1, 32), 16, 120, 19, 32, 3, 0),
+        ((96, 2208, 3, 1, 32), 16, 120, 16, 32, 2, 0),
         ((320, 1312, 4, 2, 64), 16, 254, 8, 64, 7, 3),
         ((96, 352, 3, 1, 32), 4, 260, 1, 128, 2, 1),
         ((96, 352, 3, 1, 32), 4, 2, 9, 128, 2, 1),
+        ((96, 2208, 3, 1, 32), 4, 77, 13, 128, 2, 1),
+        ((96, 352, 3, 1, 32), 4, 2, 25, 128, 2, 1),
         ((320, 1120, 4, 2, 64), 4, 5, 4, 16, 5, 0),
     ],
 )
@@ -80,6 +84,8 @@ def test_programs_are_their_twin(
     means, sums, place = attended(shape, start, rows, chunk)
     expected = twin(x, means, sums, place, chunk, of)
     y = torch.full_like(x, torch.nan)
+    if rows > finish_gluon.ROWS:
+        means = merge(means, sums, place, chunk, torch.bfloat16)
     given = finish_gluon.arguments(x, means, sums, place, chunk, of, y, programs, early) | {"OVERLAP": False}
     memory = [x, means, sums, place, of.gain, of.counter, y, given["middle_ptr"], given["inner_ptr"]]
     memory += [part for each in (of.out, of.gate_up, of.down) for part in stream(each)[:2]]
@@ -91,7 +97,7 @@ def test_programs_are_their_twin(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("bits", [16, 4])
-@pytest.mark.parametrize(("start", "rows"), [(0, 1), (130, 3), (390, 8), (2000, 32)])
+@pytest.mark.parametrize(("start", "rows"), [(0, 1), (130, 3), (390, 8), (1015, 9), (500, 16), (2000, 32)])
 def test_one_launch_is_its_twin(bits: int, start: int, rows: int, device: str) -> None:
     """The default model's layers. The same bits every time, and however many rows: a race would show."""
     of, x = some(DEFAULT, bits, device), random(rows, DEFAULT[0]).to(device)

@@ -133,7 +133,14 @@ def test_queries_and_what_is_kept(
 
 @pytest.mark.parametrize(
     ("heads", "groups", "width", "start", "rows", "capacity"),
-    [(3, 1, 32, 0, 1, 200), (4, 2, 64, 62, 3, 200), (2, 1, 64, 129, 2, 130), (14, 2, 32, 1100, 1, 1200)],
+    [
+        (3, 1, 32, 0, 1, 200),
+        (4, 2, 64, 62, 3, 200),
+        (2, 1, 64, 129, 2, 130),
+        (14, 2, 32, 1100, 1, 1200),
+        (14, 2, 32, 63, 5, 200),
+        (14, 2, 32, 1151, 2, 1200),
+    ],
 )
 def test_attention_by_chunks(
     heads: int, groups: int, width: int, start: int, rows: int, capacity: int, monkeypatch: pytest.MonkeyPatch

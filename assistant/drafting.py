@@ -1,0 +1,85 @@
+"""Who drafts, and how much at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from assistant.settings import Settings
+from assistant.store import ModelRef
+from model import Decoder, companions
+from model.engine import FirstOf, Heeded, LookupDraft, Moving, NoDraft, Onward, moving
+from model.engine.contracts import Drafter
+from model.engine.mtp_draft import States
+
+WIDEST = 15
+"""Tokens drafted at a time where text repeats itself: with the one before them a pass that is recorded on a GPU."""
+
+CERTAIN = 5
+"""Tokens that must have been written before for the text to be drafted from itself rather than by trained modules."""
+
+LIKELY = 3
+"""Tokens that must have been written before for repetition to go on behind what the modules draft."""
+
+DRAFTED_TOGETHER = 2
+"""Requests that share their passes and are drafted for, at most. `viable batch gaps.jsonl -o out.jsonl --max-tokens 64`
+gave 26 to 30 tokens/s for 24 gaps in prompts of about 200 tokens, prompts and loading included, one by one (`--at-once
+1`); 27 to 38 eight at once with drafts; 36 to 44 eight at once without (three runs of each in turn, two cores of a
+shared AMD EPYC, commit 17c59d7)."""
+
+
+class Boldness(NamedTuple):
+    """How much is drafted on a device. A row more of a pass costs 15 % on two cores; on a GPU blocks of 4, 8 and 16
+    tokens that draft are reckoned to take 620, 820 and 1,240 µs.
+
+    CPU: found on 80 answers to gaps and beginnings of held-out files (2,874 tokens), by walking through what each way
+    of drafting would have proposed along them: 3.1 tokens per pass over 5.2 rows; no way was quicker. A third token
+    only where the modules are sure of it gained nothing.
+
+    GPU: along 24 such answers (2,007 tokens, commit 9c9172c) windows of 7 to 15 tokens gave 4.8 tokens per pass, and
+    6,110 a second as reckoned; 3 to 15 gave 4.4 and 6,000, 3 to 7 gave 3.9 and 5,760.
+
+    Since the last module has learned to be run on, a third token on two cores gives 3.19 tokens per pass instead of
+    3.01, and 4 and 7 % fewer tokens per second (`viable bench written --no-plain --files 4`, commit 06e10b4; two
+    pairs of three, the first of which ran beside other work).
+    """
+
+    beyond: int
+    """Tokens that the modules draft more than a block has drafts."""
+    narrowest: int
+    """Tokens that the window begins with and falls back to."""
+    first: Callable[..., Drafter]
+    """Of several drafters the first that proposes. On a GPU modules are computed with a pass that knows they may be
+    asked; on a processor they cost time, and are asked where nobody before them proposes."""
+
+    def window(self, block: int) -> Moving:
+        """For blocks of so many tokens."""
+        narrowest = max(self.narrowest, block - 1) if block > 1 else 0
+        return moving(narrowest, max(narrowest, WIDEST))
+
+
+BOLDNESS = {"cpu": Boldness(0, 6, FirstOf), "cuda": Boldness(1, 7, Heeded)}
+
+
+def drafters(
+    settings: Settings, found: ModelRef, decoder: Decoder, states: Sequence[States], capacity: int
+) -> list[Drafter]:
+    """One for each text. A long repetition is drafted from itself, other text by trained modules, and without them
+    from any repetition. Behind what was drafted any repetition goes on that is not too short.
+
+    Several texts that share their passes give a processor enough to compute: a row more takes as long as the tokens of
+    other texts do, so that nothing is drafted for them (DRAFTED_TOGETHER has the figures).
+    """
+    if settings.block == 1 or settings.draft == "none" or len(states) > DRAFTED_TOGETHER:
+        return [NoDraft() for _ in states]
+    if settings.draft == "lookup":
+        return [LookupDraft() for _ in states]
+    bold = BOLDNESS[decoder.device.type]
+    longest = settings.block - 1 + bold.beyond
+    return [
+        Onward(
+            bold.first(LookupDraft(shortest=CERTAIN, longest=2 * CERTAIN), trained, LookupDraft()),
+            LookupDraft(shortest=LIKELY, longest=2 * CERTAIN),
+        )
+        for trained in companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest)
+    ]
