@@ -23,8 +23,10 @@ REGISTERS: dict[int, int | None] = {16: 128, 4: None}
 """Of a thread, by bits: with 128, kernels before and behind this one have room beside it."""
 DEPTH = {16: 3, 4: 20}
 """Groups of rooms that are on their way at once, by bits."""
-ROWS = 8
+ROWS = 4
 """Whose chunks of attention this kernel puts together. Of more, every program would read too much."""
+LOOPED = 17
+"""Rows from which on they go through each phase some at a time."""
 SPARE = 8192
 """Bytes of shared memory that the compiler may need."""
 LEFT = 36 * 1024
@@ -38,7 +40,7 @@ SQUARED = 512
 def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of: Finish) -> Tensor:
     early = plan(of, len(x), multiprocessors(), shared_most())
     # What is too large for one number of rows goes op by op for all: every row is added up in one order.
-    others = [plan(of, rows, multiprocessors(), shared_most()) for rows in (ROWS, 2 * ROWS + 1)]
+    others = [plan(of, rows, multiprocessors(), shared_most()) for rows in (ROWS, LOOPED)]
     if early is None or None in others or means.shape[2] > MOST_CHUNKS or means.dtype != torch.bfloat16:
         return finish_reference.finish(x, means, sums, start, chunk, of)
     x = x.contiguous()
@@ -52,7 +54,7 @@ def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of
 
 def at_once(rows: int) -> int:
     """Rows whose chunks are put together at once; 0 where they were before."""
-    return next((some for some in (1, 4, ROWS) if some >= rows), 0)
+    return next((some for some in (1, ROWS) if some >= rows), 0)
 
 
 def shared_most() -> int:
@@ -80,7 +82,7 @@ def plan(of: Finish, rows: int, count: int, shared: int) -> int | None:
     used = needed(out, out.shape[0]) + 2 * needed(gate_up, down.shape[1])
     wanted = needed(down, out.shape[0])
     merged = 2 * at_once(rows) * max(1 << (out.shape[1] - 1).bit_length(), columns)
-    meeting = per_program(down.shape[1]) * ROOM if rows > 2 * ROWS else 0
+    meeting = per_program(down.shape[1]) * ROOM if rows >= LOOPED else 0
     most = (shared - SPARE - merged - meeting) // ROOM - used
     early = min(most, max((shared - LEFT - SQUARED - merged - meeting) // ROOM - used, 0), wanted)
     return early if early >= 0 and wanted <= early + used else None
@@ -121,5 +123,5 @@ def arguments(
         "rows": len(x), "eps": of.eps, "K": out.shape[0], "F": down.shape[1], "HEADS": heads,
         "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "AT_ONCE": at_once(len(x)) if means.ndim == 4 else 0,
         "PROGRAMS": count, "WARPS": WARPS, "BITS": out.bits, "GROUP": out.group, "EARLY": early,
-        "DEPTH": DEPTH[out.bits], "TOKENS": tokens_of(len(x)), "WIDE": len(x) > 2 * ROWS,
+        "DEPTH": DEPTH[out.bits], "TOKENS": tokens_of(len(x)), "WIDE": len(x) >= LOOPED,
     }  # fmt: skip

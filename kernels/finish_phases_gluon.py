@@ -2,7 +2,7 @@
 
 A program on every multiprocessor, and a barrier across the grid between three phases:
 
-- chunks of attention put together by every program for itself, of more than eight rows by a kernel before this one;
+- chunks of attention put together by every program for itself, of more than four rows by a kernel before this one;
   output projection, residual sum
 - norm, gate, up, SwiGLU
 - down, residual sum

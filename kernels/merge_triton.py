@@ -27,27 +27,24 @@ def _kernel(
     at = row * tl.num_programs(0) + head
     seen = tl.minimum((tl.load(start_ptr) + row) // chunk + 1, chunks)
     d = tl.arange(0, WIDTH)
+    each = tl.arange(0, TURN)
     top = tl.full([], -3e38, tl.float32)
-    total = tl.full([], 0.0, tl.float32)
+    total = tl.zeros([WIDTH], tl.float32)
     mean = tl.zeros([WIDTH], tl.float32)
     for first in range(0, seen, TURN):
-        logs = ()
-        parts = ()
-        for c in tl.static_range(TURN):
-            there = first + c < seen
-            place = at * chunks + first + c
-            logs += (tl.load(sums_ptr + place, mask=there, other=float("-inf")),)
-            parts += (tl.load(means_ptr + place * WIDTH + d, mask=there & (d < WIDTH), other=0.0),)
-        higher = top
-        for c in tl.static_range(TURN):
-            higher = tl.maximum(higher, logs[c])
+        logs = tl.load(sums_ptr + at * chunks + first + each, mask=first + each < seen, other=float("-inf"))
+        higher = tl.maximum(top, tl.max(logs, 0))
         before = tl.exp2(top - higher)
         total = total * before
         mean = mean * before
         for c in tl.static_range(TURN):
-            weight = tl.exp2(logs[c] - higher)
+            place = at * chunks + first + c
+            there = d < (seen - first - c) * WIDTH
+            log = tl.load(sums_ptr + place + d * 0, mask=there, other=float("-inf"))
+            part = tl.load(means_ptr + place * WIDTH + d, mask=there, other=0.0)
+            weight = tl.exp2(log - higher)
             total += weight
-            mean += parts[c].to(tl.float32) * weight
+            mean += part.to(tl.float32) * weight
         top = higher
     mean = mean / tl.maximum(total, 1e-30)
     tl.store(out_ptr + at * WIDTH + d, mean.to(out_ptr.dtype.element_ty))

@@ -26,7 +26,7 @@ def forced(
     can come next nearly everywhere, so what is forced is mostly the rest of a keyword that no name may stand for.
     """
     text = ""
-    while len(text) < _MOST and not complete(state):
+    while len(text) < _MOST:
         found = None
         for character in _ALPHABET:
             verdict = check(state, character)
@@ -34,7 +34,7 @@ def forced(
                 if found is not None:
                     return text, state
                 found = character, verdict.state
-        if found is None:
+        if found is None or complete(state):
             return text, state
         text, state = text + found[0], found[1]
     return text, state

@@ -60,6 +60,7 @@ class TokenValidator(Generic[S]):
 
     def __init__(self, validator: Validator[S], pieces: Sequence[bytes | None], *, memory: int = 200_000) -> None:
         self._validator = validator
+        self._forces = validator if isinstance(validator, ForcesText) else None
         self._pieces = pieces
         self._memory = memory
         self._seen: dict[tuple[TokenState[S], int], TokenState[S] | None] = {}
@@ -100,9 +101,10 @@ class TokenValidator(Generic[S]):
         masks are made. It is empty then wherever there is a choice of characters, too, and inside one.
         """
         ids: list[int] = []
-        while len(ids) < most and not self.complete(state):
+        while len(ids) < most:
             only = self._only(state)
-            if only is None:
+            # Asked last: it reads on in the right-hand text, and there nearly always is a choice.
+            if only is None or self.complete(state):
                 break
             ids.append(only)
             _, state = self.accept_block(state, ids[-1:])
@@ -110,10 +112,10 @@ class TokenValidator(Generic[S]):
 
     def _only(self, state: TokenState[S]) -> int | None:
         """The id that must come next."""
-        if not isinstance(self._validator, ForcesText):
-            mask = self._mask(state)
+        if self._forces is None:
+            mask = 0 if self.complete(state) else self._mask(state)
             return mask.bit_length() - 1 if mask and not mask & (mask - 1) else None
-        must = b"" if state.pending else self._validator.forced(state.text).encode()
+        must = b"" if state.pending else self._forces.forced(state.text).encode()
         if not must:
             return None
         only = None

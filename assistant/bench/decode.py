@@ -22,7 +22,7 @@ from assistant.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from model import Decoder
-    from model.engine import Draft
+    from model.engine import Draft, Window
     from model.engine.graph_scorer import GraphScorer
 
 PROMPT, LONG = 512, 2048
@@ -81,10 +81,15 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
     figures["ms_next_suggestion_2048"] = next_suggestion(scorer, long.ids, rounds)
     if trained:
         figures |= drafted(scorer, prompt.ids, trained, rounds, block - 1)
+    answers: list[list[int]] = []
     if validator is not None:
-        figures |= validated(scorer, prompts, validator, acceptance, trained, block)
+        found, answers = validated(scorer, prompts, validator, acceptance, trained, block)
+        figures |= found
     figures["gb_allocated"] = torch.cuda.max_memory_allocated() / 1e9
     figures["gb_reserved"] = torch.cuda.max_memory_reserved() / 1e9
+    if answers:
+        del scorer, trained
+        figures |= moving(model, decoder, prompts, validator, answers)
     for what, value in figures.items():
         click.echo(f"{what.replace('_', ' '):<36}{value:>12.3f}")
     about = {"bench": "decode", "model": "random weights" if shape_only else model, "dtype": dtype, "block": block}
@@ -196,24 +201,29 @@ def validated(
     acceptance: tuple[float, float],
     trained: Any,
     block: int = 3,
-) -> Figures:
-    """Tokens per second through the whole loop, single tokens and blocks, and how long the validator took of it.
+) -> tuple[Figures, list[list[int]]]:
+    """Tokens per second through the whole loop, single tokens and blocks, and how long the validator took of it; and
+    what was written.
 
     Medians over the prompts: how much of a draft is right depends on the text.
     """
+    from model.engine import Fixed
+
     runs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    _text(scorer, prompts[0], validator, None, 0)
+    _text(scorer, prompts[0], validator, None, Fixed(0))
+    answers: list[list[int]] = []
     in_blocks = f"{block}_token"
     for number, prompt in enumerate(prompts):
         answer: list[int] = []
         for name in ("1_token", "3_token_fixed", *([in_blocks] if trained else [])):
             fixed = FixedAcceptance([*prompt.ids, *answer], acceptance, number)
             drafter, drafts = {"1_token": (None, 0), "3_token_fixed": (fixed, 2), in_blocks: (trained, block - 1)}[name]
-            ids, seconds, judging, kept = _text(scorer, prompt, validator, drafter, drafts)
+            ids, seconds, judging, kept = _text(scorer, prompt, validator, drafter, Fixed(drafts))
             answer = answer or ids
             if ids != answer:
                 raise ViableError("blocks gave another text than single tokens")
             runs[name].append((1 / seconds, 1e6 * judging, kept))
+        answers.append(answer)
     figures: Figures = {}
     for name, found in runs.items():
         rate, judged, kept = (statistics.median(column) for column in zip(*found, strict=True))
@@ -226,14 +236,39 @@ def validated(
         exposed = max(passing - scorer.block_time(), 0.0)
         figures["host_us_per_block_exposed"] = exposed
         figures["validator_us_per_block_hidden"] = max(judging - exposed, 0.0)
-    return figures
+    return figures, answers
+
+
+def moving(
+    name: str, decoder: Decoder, prompts: Sequence[Prompt], validator: Any, answers: Sequence[Sequence[int]]
+) -> Figures:
+    """Tokens per second with the drafters and the window that a session has: repetition, too, in wide blocks."""
+    from assistant import store
+    from assistant.drafting import BOLDNESS, drafters
+    from assistant.settings import Settings
+    from model.engine.graph_scorer import GraphScorer
+
+    settings = Settings()
+    scorer = GraphScorer(decoder, CAPACITY)
+    (drafter,) = drafters(settings, store.resolve(name), decoder, [scorer], CAPACITY)
+    scorer.warm()
+    window = BOLDNESS["cuda"].window(settings.block)
+    _text(scorer, prompts[0], validator, drafter, window)
+    runs = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids, seconds, _, kept = _text(scorer, prompt, validator, drafter, window)
+        if ids != answer:
+            raise ViableError("wide blocks gave another text than single tokens")
+        runs.append((1 / seconds, kept))
+    rate, kept = (statistics.median(column) for column in zip(*runs, strict=True))
+    return {"validated_tokens_per_second_moving": rate, "tokens_per_pass_moving": kept}
 
 
 def _text(
-    scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any, drafts: int
+    scorer: GraphScorer, prompt: Prompt, validator: Any, drafter: Any, window: Window
 ) -> tuple[list[int], float, float, float]:
     """The text; behind the first pass, seconds per token, those that the validator took, and tokens per pass."""
-    from model.engine import Fixed, Greedy, NoDraft, decode
+    from model.engine import Greedy, NoDraft, decode
 
     timed = Timed(validator)
     ids: list[int] = []
@@ -247,7 +282,7 @@ def _text(
         order=Greedy(),
         end_ids=(),
         max_tokens=TOKENS + 1,
-        window=Fixed(drafts),
+        window=window,
     ):
         if not begin:
             begin, judged, first = time.perf_counter(), timed.seconds, len(step.ids)

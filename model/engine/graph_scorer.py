@@ -198,10 +198,11 @@ class GraphScorer:
             rows = PromptRows(self, self._run_prefill(ids))
         elif self._drafted and self._drafts(wanted, first, ids):
             self._leave_others(self._drafted)
-            # A block that follows may begin behind this one, and its drafts behind that.
+            # A block that follows may begin behind this one, and its drafts behind that. Behind a wide one another
+            # wide one is likely, which would wait for what was begun in vain.
             tokens = self._drafted.tokens
-            end = first + max(len(ids), tokens)
-            go_on = wanted and isinstance(order, Greedy) and end + 2 * tokens <= self.capacity
+            room = first + 3 * tokens <= self.capacity
+            go_on = wanted and isinstance(order, Greedy) and len(ids) <= tokens and room
             rows = self._run_ahead(self._drafted, ids, go_on)
         elif self._single and len(ids) == 1 and isinstance(order, Greedy):
             self._leave_others(self._single)

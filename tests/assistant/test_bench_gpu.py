@@ -43,7 +43,9 @@ def test_every_figure_of_decoding_is_measured(scorer: GraphScorer) -> None:
     before = scorer.passes
     assert bench.next_suggestion(scorer, prompt.ids, 1) > 0
     assert scorer.passes == before + 2 * 3  # a prompt, its last token, and one more
-    figures = bench.validated(scorer, [prompt, bench.Prompt(list(range(30)), "")], Accepting(), (1.0, 0.5), None)
+    both = [prompt, bench.Prompt(list(range(30)), "")]
+    figures, answers = bench.validated(scorer, both, Accepting(), (1.0, 0.5), None)
+    assert [len(answer) for answer in answers] == [bench.TOKENS + 1] * 2
     assert figures["validated_tokens_per_second_3_token_fixed_blocks"] > 0
     assert 1 < figures["tokens_per_pass_3_token_fixed_blocks"] < 3
     assert figures["validator_us_per_token_1_token_blocks"] > 0

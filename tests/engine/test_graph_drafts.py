@@ -220,6 +220,23 @@ def test_a_wide_block_drafts_what_follows_it_as_well(decoder: model.Decoder, eac
     assert len(seen) > 6 and sum(seen) >= (1 if each else len(seen) - 3)
 
 
+@pytest.mark.parametrize(("width", "begun"), [(2, True), (9, False)])
+def test_behind_a_wide_block_none_is_begun_ahead(decoder: model.Decoder, width: int, begun: bool) -> None:
+    """Right drafts of one length throughout: narrow blocks are what the modules drafted, too, or begin so."""
+    scorer = GraphScorer(decoder, CAPACITY)
+    drafter = scorer.drafter(rows_for(decoder))
+    assert drafter is not None
+    expected = written(CachedScorer(decoder, CAPACITY), NoDraft(), window=Fixed(0), count=60)
+
+    class Right:
+        def propose(self, ids: Sequence[int], width: int) -> Draft:
+            known = drafter.propose(ids, width).ids if begun else expected[len(ids) - len(PROMPT) :][:width]
+            return Draft(tuple(known), "right")
+
+    assert written(scorer, Right(), window=Fixed(width), count=60) == expected
+    assert (scorer.hits > 0) == begun
+
+
 def test_a_block_taken_on_trust_is_not_lost(decoder: model.Decoder) -> None:
     """Tokens that the decoder would not have written are kept; what was under way had written over their rows."""
 
