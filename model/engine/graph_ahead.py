@@ -70,6 +70,7 @@ class BlocksAhead(ABC):
         self._widths = widths
         self._on_gpu = device.type == "cuda"
         self._given = torch.zeros(2 + widths[-1] + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
+        self._numbers = self._given.numpy()
         self._place = torch.zeros_like(self._given, device=device)
         self._recorded = {
             width: [Recorded(partial(self._block, turn, width), pool) for turn in range(2)] for width in widths
@@ -161,7 +162,7 @@ class BlocksAhead(ABC):
         filled = [start, len(ids), *ids, *[0] * (width - len(ids))]
         filled += [max(start - 1 - i, 0) for i in range(self.behind)]
         filled += [0] * (len(self._given) - len(filled))
-        self._given.copy_(torch.tensor(filled, dtype=torch.int32))
+        self._numbers[:] = filled
         self._place.copy_(self._given, non_blocking=True)
 
     def _launch(self, turn: int, width: int, start: int, ids: Sequence[int]) -> Flight:

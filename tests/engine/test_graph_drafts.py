@@ -230,8 +230,8 @@ def test_behind_a_wide_block_none_is_begun_ahead(decoder: model.Decoder, width: 
 
     class Right:
         def propose(self, ids: Sequence[int], width: int) -> Draft:
-            known = drafter.propose(ids, width).ids if begun else expected[len(ids) - len(PROMPT) :][:width]
-            return Draft(tuple(known), "right")
+            drafted = drafter.propose(ids, width).ids
+            return Draft(drafted if begun else tuple(expected[len(ids) - len(PROMPT) :][:width]), "right")
 
     assert written(scorer, Right(), window=Fixed(width), count=60) == expected
     assert (scorer.hits > 0) == begun
