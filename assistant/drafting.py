@@ -15,9 +15,6 @@ from model.engine.mtp_draft import States
 WIDEST = 15
 """Tokens drafted at a time where text repeats itself: with the one before them a pass that is recorded on a GPU."""
 
-LIKELY = 3
-"""Tokens that must have been written before for repetition to go on behind what the modules draft."""
-
 COMPARED = 10
 """Tokens of a repetition that are compared, at most, to find its best place."""
 
@@ -29,17 +26,18 @@ shared AMD EPYC, commit 17c59d7)."""
 
 
 class Boldness(NamedTuple):
-    """How much is drafted on a device. A row more of a pass costs 15 % on two cores; on a GPU blocks of 4, 8 and 16
-    tokens that draft take 616, 724 and 802 µs, and what the host does between two passes is hidden behind one that was
-    begun ahead, as narrow ones are.
+    """How much is drafted on a device. A row more of a pass costs 15 % on two cores; on a GPU blocks of 4, 5, 8 and 16
+    tokens that draft take 616, 652, 724 and 802 µs, and what the host does between two passes is hidden behind one that
+    was begun ahead, as narrow ones are.
 
     CPU: found on 80 answers to gaps and beginnings of held-out files (2,874 tokens), by walking through what each way
     of drafting would have proposed along them: 3.1 tokens per pass over 5.2 rows; no way was quicker. A third token
     only where the modules are sure of it gained nothing.
 
-    GPU: found in the same way along 36 such answers (1,969 tokens), with those times, 0.4 ms of the host's, and drafts
-    that are right as often as the modules' are. Behind five tokens that were written before, and windows of 7 to 15
-    tokens: 5.1 tokens per pass, 5,230 a second; behind eight, 5.1 and 5,340; with 15 always, 5.5 and 5,760.
+    GPU: found in the same way along 36 such answers (1,969 tokens), with those times, 0.4 ms of the host's, and modules
+    that are right as often as they were measured to be. Three drafts, behind five tokens that were written before, in
+    windows of 7 to 15 tokens: 5.1 tokens per pass, 5,230 a second; behind eight, 5.1 and 5,340; with 15 always, 5.5 and
+    5,740; with four drafts, behind which repetition goes on only behind five tokens, 5.4 and 5,950.
 
     Since the last module has learned to be run on, a third token on two cores gives 3.19 tokens per pass instead of
     3.01, and 4 and 7 % fewer tokens per second (`viable bench written --no-plain --files 4`, commit 06e10b4; two
@@ -49,6 +47,8 @@ class Boldness(NamedTuple):
     certain: int
     """Tokens that must have been written before for the text to be drafted from itself rather than by trained
     modules."""
+    likely: int
+    """Tokens that must have been written before for repetition to go on behind what the modules draft."""
     beyond: int
     """Tokens that the modules draft more than a block has drafts."""
     narrowest: int
@@ -64,8 +64,8 @@ class Boldness(NamedTuple):
 
 
 BOLDNESS = {
-    "cpu": Boldness(certain=5, beyond=0, narrowest=6, first=FirstOf),
-    "cuda": Boldness(certain=8, beyond=1, narrowest=WIDEST, first=Heeded),
+    "cpu": Boldness(certain=5, likely=3, beyond=0, narrowest=6, first=FirstOf),
+    "cuda": Boldness(certain=8, likely=5, beyond=2, narrowest=WIDEST, first=Heeded),
 }
 
 
@@ -87,7 +87,7 @@ def drafters(
     return [
         Onward(
             bold.first(LookupDraft(shortest=bold.certain, longest=COMPARED), trained, LookupDraft()),
-            LookupDraft(shortest=LIKELY, longest=COMPARED),
+            LookupDraft(shortest=bold.likely, longest=COMPARED),
         )
         for trained in companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest)
     ]

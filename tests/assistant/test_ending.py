@@ -206,6 +206,15 @@ def test_a_long_closing_takes_as_many_tokens_back_as_it_needs() -> None:
     assert found.valid
 
 
+def test_brackets_that_nothing_closes_in_time_leave_a_file_that_parses() -> None:
+    """The model opens brackets to the end of its budget: what closes half of them is what there is room for."""
+    gap = Gap("x = [a,", "\ny = 1\n")
+    found = fill(gap, " f" + "(" * 300, max_tokens=200)
+    assert found.valid and found.finish_reason == "length"
+    assert len(found.text) <= 200 and found.text.startswith(" f" + "(" * 80)
+    assert ast.parse(gap.filled(found.text))
+
+
 def test_blanks_are_kept_where_the_file_needs_them() -> None:
     needed = fill(Gap("def f():\n", "return 1\n"), "    return 1\n", max_tokens=40)
     assert needed.valid and needed.text == "    "
