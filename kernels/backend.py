@@ -51,6 +51,7 @@ BLOCK_OPS = (
     "norm_scores",
     "norm_linear",
     "norm_swiglu",
+    "perturb",
     "rank",
     "route",
     "swiglu",

@@ -145,6 +145,21 @@ def mask_logits(logits: Tensor, mask: Tensor) -> Tensor:
     return y
 
 
+def perturb(logits: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """logits / temperature + standard Gumbel noise: fp32 [R, V] -> fp32 [R, V].
+
+    keys: int32 [R, 2], which say what the noise of a row is: a hash of them and of the id.
+    Source: Papandreou and Yuille, "Perturb-and-MAP", 2011; `model.engine.order` says what it is for.
+    """
+    expect("logits", logits, 2, torch.float32)
+    expect("keys", keys, 2, torch.int32)
+    expect_shape("keys", keys, len(logits), 2)
+    if logits.stride(1) != 1:
+        raise ValueError("logits whose rows have gaps")
+    y: Tensor = run("perturb", logits).perturb(logits, solid("keys", keys), temperature)
+    return y
+
+
 def widen(weight: Four) -> Tensor:
     """The numbers that a weight of four bits stands for, bfloat16 [N, K]: for products of many rows."""
     for part in weight:

@@ -6,9 +6,8 @@ Letters: R rows of a pass, V vocabulary.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +20,8 @@ from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.graph_ahead import BlocksAhead, SingleTokens
 from model.engine.graph_drafts import LEAST, DraftedBlocks, GraphDraft
 from model.engine.graph_follow import Following
-from model.engine.order import Greedy, Order, log_probability, ranked
+from model.engine.graph_rows import Asked, BlockRows, Found, PromptRows, Ranking
+from model.engine.order import Greedy, Order
 from model.errors import ModelUsageError
 from model.gpu import BlockPass, Prefill, Recorded
 from model.gpu.drafts import BACK, DraftPass, unsupported_drafts
@@ -40,14 +40,6 @@ PREFILLS = (64, 128, 256, 512, 1024, 2048)
 
 FIRST_IDS = 8
 """Ids of a row that come to the host: the best is nearly always viable, so the vocabulary is rarely sorted."""
-
-
-class Found(NamedTuple):
-    """What a recorded block leaves on the device until the next pass."""
-
-    hidden: Tensor  # fp32 [R, K]
-    logits: Tensor  # fp32 [R, V]
-    ids: Tensor  # int32 [R, FIRST_IDS], in memory that the host reads
 
 
 class GraphScorer:
@@ -191,11 +183,12 @@ class GraphScorer:
 
     def _pass(self, ids: Sequence[int], order: Order) -> list[Ranking]:
         first = len(self._ids)
+        asked = Asked(order, range(first + 1, first + len(ids) + 1))
         wanted, self._draft_wanted = self._draft_wanted, False
         rows: BlockRows | PromptRows
         if len(ids) > WIDTHS[-1]:
             self._leave_others(None)
-            rows = PromptRows(self, self._run_prefill(ids))
+            rows = PromptRows(self, self._run_prefill(ids), self._block.logits, asked)
         elif self._drafted and self._drafts(wanted, first, ids):
             self._leave_others(self._drafted)
             # A block that follows may begin behind this one, and its drafts behind that. Behind a wide one another
@@ -203,19 +196,19 @@ class GraphScorer:
             tokens = self._drafted.tokens
             room = first + 3 * tokens <= self.capacity
             go_on = wanted and isinstance(order, Greedy) and len(ids) <= tokens and room
-            rows = self._run_ahead(self._drafted, ids, go_on)
+            rows = self._run_ahead(self._drafted, ids, go_on, asked)
         elif self._single and len(ids) == 1 and isinstance(order, Greedy):
             self._leave_others(self._single)
             # Where the host took what was best behind the last token, it is likely to do so again.
             go_on = self._single.is_predicted(first, ids) and first + 2 <= self.capacity
-            rows = self._run_ahead(self._single, ids, go_on)
+            rows = self._run_ahead(self._single, ids, go_on, asked)
         else:
             self._leave_others(None)
-            rows = BlockRows(self, self._run_block(ids), self._wait)
+            rows = BlockRows(self, self._run_block(ids), self._wait, asked)
         self._ids += ids
         self.passes += 1
         rows.number = self.passes
-        return [Ranking(rows, row, order, first + row + 1) for row in range(len(ids))]
+        return [Ranking(rows, row) for row in range(len(ids))]
 
     def _drafts(self, wanted: bool, first: int, ids: Sequence[int]) -> bool:
         """Is a block one that drafts: wanted and possible, or under way already?
@@ -233,10 +226,11 @@ class GraphScorer:
         now, self._late = self._late, not self._late
         return now
 
-    def _run_ahead(self, blocks: BlocksAhead, ids: Sequence[int], go_on: bool) -> BlockRows:
+    def _run_ahead(self, blocks: BlocksAhead, ids: Sequence[int], go_on: bool, asked: Asked) -> BlockRows:
         flight = blocks.run(self._ids, ids, go_on)
         self.replays += 1
-        return BlockRows(self, Found(flight.results.hidden, flight.results.logits, flight.results.ids), flight.wait)
+        found = Found(flight.results.hidden, flight.results.logits, flight.results.ids)
+        return BlockRows(self, found, flight.wait, asked)
 
     def _leave_others(self, blocks: BlocksAhead | None) -> None:
         """What is under way elsewhere is not what was asked for."""
@@ -317,71 +311,3 @@ class GraphScorer:
     def _wait(self) -> None:
         if self._done:
             self._done.synchronize()
-
-
-class BlockRows:
-    """The rows of a recorded block."""
-
-    number = 0
-    """The pass that they came from."""
-
-    def __init__(self, scorer: GraphScorer, found: Found, wait: Callable[[], None]) -> None:
-        self._scorer = scorer
-        self._found = found
-        self._wait = wait
-        self._best: list[list[int]] | None = None
-
-    def best(self, row: int) -> list[int]:
-        """The first ids by score."""
-        if self._best is None:
-            self._wait()
-            self._best = self._found.ids.tolist()
-        return self._best[row]
-
-    def logits(self, row: int) -> Tensor:
-        """[V]"""
-        return self._found.logits[row]
-
-
-class PromptRows:
-    """The rows of a prefill, whose logits are computed when somebody reads them."""
-
-    number = 0
-
-    def __init__(self, scorer: GraphScorer, hidden: Tensor) -> None:
-        self._scorer = scorer
-        self._hidden = hidden
-
-    def best(self, row: int) -> list[int]:
-        return []
-
-    def logits(self, row: int) -> Tensor:
-        return self._scorer._block.logits(self._hidden[row : row + 1])[0]
-
-
-class Ranking:
-    """What follows one token, in the order in which it is tried."""
-
-    def __init__(self, rows: BlockRows | PromptRows, row: int, order: Order, position: int) -> None:
-        self._rows = rows
-        self._row = row
-        self._order = order
-        self._position = position
-
-    @torch.inference_mode()
-    def __iter__(self) -> Iterator[int]:
-        self._check_kept()
-        best = self._rows.best(self._row) if isinstance(self._order, Greedy) else []
-        yield from best
-        for place, token in enumerate(ranked(self._rows.logits(self._row), self._order, self._position)):
-            if place >= len(best):
-                yield token
-
-    @torch.inference_mode()
-    def log_probability(self, token: int) -> float:
-        self._check_kept()
-        return log_probability(self._rows.logits(self._row), token)
-
-    def _check_kept(self) -> None:
-        if self._rows.number != self._rows._scorer.passes:
-            raise ModelUsageError("a ranking is read after the next pass has overwritten it")

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+import kernels
 
 FIRST_LOOK = 16
 """Ids ranked at first: the best token is nearly always viable, so the vocabulary is rarely sorted."""
@@ -24,15 +27,15 @@ FIRST_LOOK = 16
 class Order(Protocol):
     """Turns scores into an order."""
 
-    def keys(self, logits: Tensor, position: int) -> Tensor:
-        """Sort keys for the token at `position`, [V] from [V]: the largest is tried first."""
+    def keys(self, logits: Tensor, positions: Sequence[int]) -> Tensor:
+        """Sort keys for the tokens at R positions, [R, V] from [R, V]: the largest is tried first."""
         ...
 
 
 class Greedy:
     """By score."""
 
-    def keys(self, logits: Tensor, position: int) -> Tensor:
+    def keys(self, logits: Tensor, positions: Sequence[int]) -> Tensor:
         return logits
 
 
@@ -54,56 +57,67 @@ class Sampled:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
 
-    def keys(self, logits: Tensor, position: int) -> Tensor:
-        scaled = logits.float() / self.temperature
-        keys = scaled + self._noise(scaled.numel(), position, scaled.device)
-        if self.top_p < 1:
-            outside = ~self._nucleus(scaled)
-            keys[outside] = scaled[outside] - scaled.max() + keys[~outside].min() - 1
-        return keys
+    def keys(self, logits: Tensor, positions: Sequence[int]) -> Tensor:
+        logits = logits.float()
+        drawn_by = [self._drawn_by(position) for position in positions]
+        keys = kernels.perturb(logits, torch.tensor(drawn_by, dtype=torch.int32).to(logits.device), self.temperature)
+        if self.top_p == 1:
+            return keys
+        scaled = logits / self.temperature
+        inside = self._nucleus(scaled)
+        lowest = keys.masked_fill(~inside, torch.inf).amin(-1, keepdim=True)
+        return torch.where(inside, keys, scaled - scaled.amax(-1, keepdim=True) + lowest - 1)
 
     def _nucleus(self, scaled: Tensor) -> Tensor:
-        """Which tokens are in the nucleus, [V] bool. The token that crosses the mass belongs to it."""
-        probabilities, order = torch.softmax(scaled, dim=-1).sort(descending=True, stable=True)
+        """Which tokens are in the nucleus, [R, V] bool. The token that crosses the mass belongs to it."""
+        probabilities, order = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
         before = probabilities.cumsum(dim=-1) - probabilities
-        inside = torch.zeros_like(scaled, dtype=torch.bool)
-        inside[order[before < self.top_p]] = True
-        return inside
+        return torch.zeros_like(scaled, dtype=torch.bool).scatter_(-1, order, before < self.top_p)
 
-    def _noise(self, count: int, position: int, device: torch.device) -> Tensor:
-        """Standard Gumbel noise, [count], the same on every device up to rounding.
-
-        Made by a hash of the id, keyed by seed and position, where it is needed: PyTorch's generators differ by device.
-        """
+    def _drawn_by(self, position: int) -> tuple[int, ...]:
+        """What the noise at a position is drawn by. PyTorch's own generators differ by device."""
         digest = hashlib.blake2b(f"{self.seed} {position}".encode(), digest_size=8).digest()
-        words = torch.arange(count, dtype=torch.int32, device=device)
-        for key in struct.unpack("<2i", digest):
-            words = _mixed(words.add_(key))
-        # 31 bits, between 0 and 1; what is rare in sampling is close to 0, where a float has bits to spare.
-        share = words.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2**-31).clamp_max_(1 - 2**-24)
-        return share.neg_().log1p_().neg_().log_().neg_()
+        return struct.unpack("<2i", digest)
 
 
-def _mixed(words: Tensor) -> Tensor:
-    """Each word int32, in place, so that any bit changes half of all bits.
+class Looks:
+    """The orders of a block's rows, whose first ids are looked up together."""
 
-    Source: the last step of MurmurHash3 for 32 bits (Appleby, 2011; `fmix32`).
-    """
-    for shift, factor in ((16, -0x7A143595), (13, -0x3D4D51CB), (16, 1)):
-        words ^= (words >> shift) & ((1 << 32 - shift) - 1)  # PyTorch keeps the sign
-        words *= factor
-    return words
+    def __init__(self, logits: Tensor, order: Order, positions: Sequence[int]) -> None:
+        """logits: [R, V]"""
+        self._keys = order.keys(logits, positions)
+        top = self._keys.topk(min(FIRST_LOOK + 1, self._keys.shape[1]))
+        self._values: list[list[float]] = top.values.tolist()
+        self._ids: list[list[int]] = top.indices.tolist()
+
+    def ids(self, row: int) -> Iterator[int]:
+        """All ids in the order in which they are tried; the lower id first among equals."""
+        values = self._values[row]
+        # topk leaves open which of equals comes first, so only what is above all the rest is taken from it.
+        clear = next((i for i in range(len(values) - 1) if values[i] == values[i + 1]), len(values) - 1)
+        yield from self._ids[row][:clear]
+        yield from self._keys[row].sort(descending=True, stable=True).indices[clear:].tolist()
 
 
 def ranked(logits: Tensor, order: Order, position: int) -> Iterator[int]:
-    """The ids of `logits` [V] in the order in which they are tried; the lower id first among equals."""
-    keys = order.keys(logits, position)
-    top = keys.topk(min(FIRST_LOOK + 1, keys.numel()))
-    values = top.values.tolist()
-    # topk leaves open which of equals comes first, so only what is above all the rest is taken from it.
-    clear = next((i for i in range(len(values) - 1) if values[i] == values[i + 1]), len(values) - 1)
-    yield from top.indices[:clear].tolist()
-    yield from keys.sort(descending=True, stable=True).indices[clear:].tolist()
+    """The ids of one row, [V], in the order in which they are tried; the lower id first among equals."""
+    yield from Looks(logits[None], order, [position]).ids(0)
+
+
+class Odds:
+    """How probable ids are under the logits of a block's rows, [R, V], at temperature 1; in fp32."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+
+    @cached_property
+    def _totals(self) -> list[float]:
+        totals: list[float] = self._logits.float().logsumexp(-1).tolist()
+        return totals
+
+    def log_probability(self, row: int, token: int) -> float:
+        """Natural."""
+        return float(self._logits[row, token]) - self._totals[row]
 
 
 def log_probability(logits: Tensor, token: int) -> float:

@@ -78,7 +78,7 @@ def plain(scorer: ToyScorer, order: Order, validator: Validator, state: object, 
     """The slow twin: sort all scores, take the first that may follow, one token at a time."""
     ids = list(PROMPT)
     for _ in range(max_tokens):
-        keys = order.keys(scorer.logits(ids), len(ids))
+        (keys,) = order.keys(scorer.logits(ids)[None], [len(ids)])
         for token in sorted(range(VOCABULARY), key=lambda t: (-float(keys[t]), t)):
             if token in END:
                 if validator.complete(state):

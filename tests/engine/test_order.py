@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.engine.order import FIRST_LOOK, Greedy, Sampled, _mixed, ranked
-
-CPU = torch.device("cpu")
+from kernels.perturb_reference import mixed
+from model.engine.order import FIRST_LOOK, Greedy, Looks, Sampled, ranked
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=60))
@@ -59,12 +58,12 @@ def test_words_are_mixed_as_murmurhash_mixes_them(words: list[int]) -> None:
         word = (word ^ (word >> 13)) * 0xC2B2AE35 & 0xFFFFFFFF
         return word ^ (word >> 16)
 
-    found = _mixed(torch.tensor(words, dtype=torch.int32))
+    found = mixed(torch.tensor(words, dtype=torch.int32))
     assert [word & 0xFFFFFFFF for word in found.tolist()] == [plain(word) for word in words]
 
 
 def test_noise_is_gumbels_and_one_row_says_nothing_of_another() -> None:
-    rows = torch.stack([Sampled(1.0, seed=seed)._noise(50_000, at, CPU) for seed in range(5) for at in range(8)])
+    rows = torch.cat([Sampled(1.0, seed=seed).keys(torch.zeros(8, 50_000), range(8)) for seed in range(5)])
     assert bool(rows.isfinite().all())
     # Euler's constant and π²/6; six standard errors of two million.
     assert abs(float(rows.mean()) - 0.577216) < 6 * 1.2825 / 2e6**0.5
@@ -73,6 +72,15 @@ def test_noise_is_gumbels_and_one_row_says_nothing_of_another() -> None:
     assert float(apart.abs().max()) < 6 / 50_000**0.5
     shifted = torch.corrcoef(torch.stack([rows.flatten()[:-1], rows.flatten()[1:]]))
     assert abs(float(shifted[0, 1])) < 6 / 2e6**0.5
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_rows_together_are_ranked_as_one_by_one(top_p: float) -> None:
+    logits = torch.randn(3, 70, generator=torch.Generator().manual_seed(4))
+    order = Sampled(0.7, top_p, seed=5)
+    together = Looks(logits, order, [9, 2, 30])
+    for row, position in enumerate((9, 2, 30)):
+        assert list(together.ids(row)) == list(ranked(logits[row], order, position))
 
 
 def test_the_same_seed_and_position_give_the_same_order() -> None:

@@ -48,6 +48,13 @@ def compiled(op: str, monkeypatch: pytest.MonkeyPatch, folder: Path, *given: Any
     return found.ptx
 
 
+def test_noise_and_chunks_that_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled("perturb", monkeypatch, tmp_path, empty(ROWS, 151_936), empty(ROWS, 2, dtype=torch.int32), 0.6)
+    means, sums = empty(ROWS, 14, 8, 64, dtype=torch.bfloat16), empty(ROWS, 14, 8)
+    start = empty(1, dtype=torch.int32)
+    compiled("merge", monkeypatch, tmp_path, means, sums, start, 128, torch.bfloat16)
+
+
 @pytest.mark.parametrize("of", LARGE.values(), ids=LARGE.keys())
 def test_latent_attention(of: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bf16, capacity, chunk = torch.bfloat16, 4097, of.chunk(torch.bfloat16)

@@ -233,6 +233,16 @@ def test_a_mask_strikes_out_exactly_its_zero_bits(vocabulary: int, device: str) 
         assert 0 < int(ours.isinf().sum()) < ours.numel()
 
 
+@pytest.mark.parametrize("vocabulary", [1, 63, 1000, 1025, 70_000])
+def test_noise_of_a_hash(vocabulary: int, device: str) -> None:
+    keys = torch.tensor([[0, 0], [-1, 2**31 - 1], [123_456_789, -(2**31)]], dtype=torch.int32, device=device)
+    logits = random(3, vocabulary + 3, device=device)[:, :vocabulary]  # rows with something between them
+    for temperature in (1.0, 0.3):
+        ours, twin = both(lambda temperature=temperature: kernels.perturb(logits, keys, temperature))
+        assert error(ours, twin) <= BOUNDS[torch.float32]
+        assert float((ours - twin).abs().max()) < 1e-4
+
+
 def test_embedding_is_exact(device: str) -> None:
     for columns in (1, 63, 1000):
         table = random(11, columns, dtype=torch.bfloat16, device=device)
