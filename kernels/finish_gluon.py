@@ -14,7 +14,7 @@ from kernels import finish_reference, merge_triton
 from kernels.finish_phases_gluon import kernel
 from kernels.finishing import MOST_CHUNKS, Finish
 from kernels.grid_gluon import multiprocessors
-from kernels.launching import options, tokens_of
+from kernels.launching import SIDE_BY_SIDE, options, tokens_of
 from kernels.rooms_gluon import TILE
 from kernels.weights import Stream, stream
 
@@ -25,8 +25,6 @@ DEPTH = {16: 3, 4: 20}
 """Groups of rooms that are on their way at once, by bits."""
 ROWS = 4
 """Whose chunks of attention this kernel puts together. Of more, every program would read too much."""
-LOOPED = 17
-"""Rows from which on they go through each phase some at a time."""
 SPARE = 8192
 """Bytes of shared memory that the compiler may need."""
 LEFT = 36 * 1024
@@ -40,7 +38,7 @@ SQUARED = 512
 def finish(x: Tensor, means: Tensor, sums: Tensor, start: Tensor, chunk: int, of: Finish) -> Tensor:
     early = plan(of, len(x), multiprocessors(), shared_most())
     # What is too large for one number of rows goes op by op for all: every row is added up in one order.
-    others = [plan(of, rows, multiprocessors(), shared_most()) for rows in (ROWS, LOOPED)]
+    others = [plan(of, rows, multiprocessors(), shared_most()) for rows in (ROWS, SIDE_BY_SIDE + 1)]
     if early is None or None in others or means.shape[2] > MOST_CHUNKS or means.dtype != torch.bfloat16:
         return finish_reference.finish(x, means, sums, start, chunk, of)
     x = x.contiguous()
@@ -82,7 +80,7 @@ def plan(of: Finish, rows: int, count: int, shared: int) -> int | None:
     used = needed(out, out.shape[0]) + 2 * needed(gate_up, down.shape[1])
     wanted = needed(down, out.shape[0])
     merged = 2 * at_once(rows) * max(1 << (out.shape[1] - 1).bit_length(), columns)
-    meeting = per_program(down.shape[1]) * ROOM if rows >= LOOPED else 0
+    meeting = per_program(down.shape[1]) * ROOM if rows > SIDE_BY_SIDE else 0
     most = (shared - SPARE - merged - meeting) // ROOM - used
     early = min(most, max((shared - LEFT - SQUARED - merged - meeting) // ROOM - used, 0), wanted)
     return early if early >= 0 and wanted <= early + used else None
@@ -123,5 +121,5 @@ def arguments(
         "rows": len(x), "eps": of.eps, "K": out.shape[0], "F": down.shape[1], "HEADS": heads,
         "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "AT_ONCE": at_once(len(x)) if means.ndim == 4 else 0,
         "PROGRAMS": count, "WARPS": WARPS, "BITS": out.bits, "GROUP": out.group, "EARLY": early,
-        "DEPTH": DEPTH[out.bits], "TOKENS": tokens_of(len(x)), "WIDE": len(x) >= LOOPED,
+        "DEPTH": DEPTH[out.bits], "TOKENS": tokens_of(len(x)), "WIDE": len(x) > SIDE_BY_SIDE,
     }  # fmt: skip

@@ -36,6 +36,9 @@ TOGETHER = 4
 """Rows multiplied with a tile of weights by one program; wider passes read the tile again, from a cache."""
 
 
+SIDE_BY_SIDE = 16
+"""Rows of activations that matrix units multiply at once."""
+
 MATRIX_ROWS = (8, 16, 32)
 """Rows that a program multiplies on matrix units, which take 16 at a time."""
 
@@ -119,11 +122,11 @@ def tokens_together(rows: int) -> tuple[int, int]:
 
 
 def tokens_of(rows: int) -> int:
-    """Rows that kernels with tiles of eight rows of a weight multiply at a time; of more than sixteen, eight by eight.
+    """Rows that kernels with tiles of eight rows of a weight multiply at a time: of more than `SIDE_BY_SIDE`, eight.
 
-    Matrix units take sixteen. Eight stand there twice, which costs half of the registers.
+    Eight stand there twice, which costs half of the registers.
     """
-    return 16 if 8 < rows <= 16 else 8
+    return SIDE_BY_SIDE if 8 < rows <= SIDE_BY_SIDE else 8
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from kernels import norm_heads_reference
-from kernels.launching import options, tokens_of
+from kernels.launching import SIDE_BY_SIDE, options, tokens_of
 from kernels.matrix_gluon import chunks_of, gains
 from kernels.rooms_gluon import (
     MANY,
@@ -136,5 +136,5 @@ def arguments(
         "values_ptr": values, "start_ptr": start, "rows": len(x), "capacity": capacity, "eps": eps,
         "K": of.shape[1], "HEADS": q.shape[1] // width, "GROUPS": groups, "WIDTH": width, "TILES": TILES,
         "WARPS": WARPS[of.bits], "BITS": of.bits, "GROUP": of.group, "BIAS": bias is not None,
-        "TOKENS": tokens_of(len(x)), "WIDE": len(x) > 16,
+        "TOKENS": tokens_of(len(x)), "WIDE": len(x) > SIDE_BY_SIDE,
     }  # fmt: skip
