@@ -47,23 +47,34 @@ def fim(files: int, beginnings: bool, jobs: int, site: Path, draw: int, flags: F
     One gap each at the end of a line, of one to eight whole lines, and of any 20 to 300 characters. Files are those of
     the held-out packages that are installed, between 1.5 and 6 kB. Behind a file's first half there is no one right
     answer: what is written there must parse, and counts for tokens per pass. Several processes are quicker where one
-    does not keep the machine busy, as on a GPU with many cores beside it; `ms` is then not what one user waits.
+    does not keep the machine busy, as on a GPU with many cores beside it; `ms` is then not what one user waits. Ctrl-C
+    ends with the figures of the gaps that are filled.
     """
     from assistant.eval import fim as evaluation
     from assistant.eval.jobs import answering
-    from assistant.eval.served import drafting, drafting_table, serve, table
+    from assistant.eval.served import drafting, drafting_table, results, serve, table
     from assistant.progress import Progress
 
     found = evaluation.required(site, files, draw)
     cuts = evaluation.gaps(found, draw) + (evaluation.beginnings(found) if beginnings else [])
     settings = flags.settings()
-    with answering(settings, jobs) as answers, Progress(len(cuts), "gaps") as progress:
-        results, completions = serve(answers, cuts, settings.max_tokens, progress.advance)
-    drafted = drafting(completions)
-    click.echo(table(results))
-    click.echo(drafting_table(drafted))
-    packages = sorted({file.package for file in found})
-    click.echo(_line(results, drafted, completions[0], len(found), packages))
+    completions: list[Completion] = []
+    stopped = None
+    try:
+        with answering(settings, jobs) as answers, Progress(len(cuts), "gaps") as progress:
+            for completion in serve(answers, cuts, settings.max_tokens):
+                completions.append(completion)
+                progress.advance()
+    except KeyboardInterrupt as interrupt:
+        stopped = interrupt
+    if completions:
+        each, drafted = results(cuts, completions), drafting(completions)
+        click.echo(table(each))
+        click.echo(drafting_table(drafted))
+        packages = sorted({file.package for file in found})
+        click.echo(_line(each, drafted, completions[0], len(found), packages))
+    if stopped:
+        raise stopped
 
 
 @command.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -37,17 +37,16 @@ class Served:
     """Median milliseconds of a request."""
 
 
-def serve(
-    answers: Answers, cuts: Sequence[Cut], max_tokens: int, progress: Callable[[], None] = lambda: None
-) -> tuple[list[Served], list[Completion]]:
-    """A result per shape, and the completions in the order of `cuts`."""
-    completions = []
-    for completion in answers(Request(Gap(cut.prefix, cut.suffix), max_tokens=max_tokens) for cut in cuts):
-        completions.append(completion)
-        progress()
-    shapes = dict.fromkeys(cut.shape for cut in cuts)
-    pairs = list(zip(cuts, completions, strict=True))
-    return [_result(shape, [pair for pair in pairs if pair[0].shape == shape]) for shape in shapes], completions
+def serve(answers: Answers, cuts: Sequence[Cut], max_tokens: int) -> Iterator[Completion]:
+    """The completions in the order of `cuts`, as they are ready."""
+    return answers(Request(Gap(cut.prefix, cut.suffix), max_tokens=max_tokens) for cut in cuts)
+
+
+def results(cuts: Sequence[Cut], completions: Sequence[Completion]) -> list[Served]:
+    """One per shape, of those that were completed: all of `cuts`, or the first of them."""
+    pairs = list(zip(cuts, completions, strict=False))
+    shapes = dict.fromkeys(cut.shape for cut, _ in pairs)
+    return [_result(shape, [pair for pair in pairs if pair[0].shape == shape]) for shape in shapes]
 
 
 def _result(shape: str, pairs: Sequence[tuple[Cut, Completion]]) -> Served:

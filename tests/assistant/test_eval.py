@@ -7,7 +7,7 @@ from functools import partial
 
 from assistant.completion import Completion, Drafted, Request
 from assistant.eval.fim import File, beginnings
-from assistant.eval.served import Drafting, drafting, drafting_table, serve, table
+from assistant.eval.served import Drafting, drafting, drafting_table, results, serve, table
 from model.train.gaps import Cut
 
 
@@ -52,15 +52,15 @@ def test_shares_are_of_the_gaps_of_each_shape() -> None:
         Cut("x = ", "f(", "", ")\n", "span"),
     ]
     session = FakeSession(completion("1", "end"), completion("", "length"), completion(" 1 + (", "closed"))
-    done: list[int] = []
-    results, completions = serve(partial(map, session.complete), cuts, 32, lambda: done.append(1))
-    ends, spans = results
-    assert len(completions) == len(done) == 3
+    completions = list(serve(partial(map, session.complete), cuts, 32))
+    ends, spans = results(cuts, completions)
+    assert len(completions) == 3
+    assert results(cuts, completions[:2]) == [ends]
     assert [request.max_tokens for request in session.asked] == [32] * 3
     assert (ends.gaps, ends.parses, ends.answered, ends.exact, ends.closed) == (2, 0.5, 0.5, 0.5, 0.5)
     assert (spans.gaps, spans.parses, spans.exact) == (1, 1.0, 0.0)
     assert (ends.tokens_per_pass, ends.refused, ends.ms) == (2.0, 4, 5.0)
-    assert len(table(results).splitlines()) == 3
+    assert len(table([ends, spans]).splitlines()) == 3
 
 
 def test_what_drafters_gave_is_added_up_over_all_gaps() -> None:
