@@ -20,7 +20,7 @@ Answers = Callable[[Iterable[Request]], Iterator[Completion]]
 
 @contextmanager
 def answering(settings: Settings, jobs: int) -> Iterator[Answers]:
-    """By so many processes; one is this one. What is not begun when the block is left is not answered."""
+    """By so many processes; one is this one. Where an exception leaves the block, nobody finishes what was begun."""
     if jobs == 1:
         yield partial(map, session.open_session(settings).complete)
         return
@@ -28,6 +28,10 @@ def answering(settings: Settings, jobs: int) -> Iterator[Answers]:
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _quiet)
     try:
         yield partial(pool.map, partial(_complete, settings, threads))
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
