@@ -215,7 +215,7 @@ class Ending:
             yield from closings
 
     def _closings(self, text: str, room: Room) -> Iterator[Kept]:
-        """`text`, or a few tokens less of it, with what the validator closes it by, as far as the budget goes."""
+        """`text`, or some tokens less of it, with what the validator closes it by, as far as the budget goes."""
         tokens = bisect_left(self._places, len(text))
         near = range(tokens, max(tokens - BACK, 0), -1)
         # Behind what opens one bracket after the other, nothing near leaves room to close them all.

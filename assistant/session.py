@@ -1,4 +1,4 @@
-"""The one place that names concrete classes: a model, a validator and a drafter, joined to fill gaps."""
+"""A model, a validator, an adapter and drafters (`assistant.drafting`), named here and joined to fill gaps."""
 
 from __future__ import annotations
 

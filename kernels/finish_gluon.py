@@ -119,7 +119,7 @@ def arguments(
         "middle_ptr": middle, "inner_ptr": inner, "y_ptr": y, "counter_ptr": of.counter,
         "times_ptr": of.counter if times is None else times, "TIMED": times is not None,
         "rows": len(x), "eps": of.eps, "K": out.shape[0], "F": down.shape[1], "HEADS": heads,
-        "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "AT_ONCE": at_once(len(x)) if means.ndim == 4 else 0,
+        "WIDTH": width, "CHUNK": chunk, "CHUNKS": chunks, "AT_ONCE": at_once(len(x)),
         "PROGRAMS": count, "WARPS": WARPS, "BITS": out.bits, "GROUP": out.group, "EARLY": early,
         "DEPTH": DEPTH[out.bits], "TOKENS": tokens_of(len(x)), "WIDE": len(x) > SIDE_BY_SIDE,
     }  # fmt: skip

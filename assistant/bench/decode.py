@@ -64,7 +64,7 @@ def command(model: str, dtype: str, rounds: int, shape_only: bool, acceptance: t
         torch.cuda.empty_cache()  # of what the weights were made from
         torch.cuda.reset_peak_memory_stats()
         scorer = GraphScorer(decoder, CAPACITY)
-        trained = scorer.drafter(random_modules(decoder, CAPACITY))
+        trained = scorer.drafter(random_modules(decoder, CAPACITY), block - 1)
     else:
         decoder, prompts, long, validator = _real(model, dtype, rounds)
         scorer = GraphScorer(decoder, CAPACITY)

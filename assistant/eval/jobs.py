@@ -25,9 +25,14 @@ def answering(settings: Settings, jobs: int) -> Iterator[Answers]:
         yield partial(map, session.open_session(settings).complete)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _quiet)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+
+    def answers(requests: Iterable[Request]) -> Iterator[Completion]:
+        with _unheard():  # the processes begin with the first requests
+            return pool.map(partial(_complete, settings, threads), requests)
+
     try:
-        yield partial(pool.map, partial(_complete, settings, threads))
+        yield answers
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()
@@ -36,9 +41,15 @@ def answering(settings: Settings, jobs: int) -> Iterator[Answers]:
         pool.shutdown(cancel_futures=True)
 
 
-def _quiet() -> None:
-    """Ctrl-C is the first process's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ctrl-C is the first process's to answer, which hears it afterwards: those that begin inside never hear it, nor
+    break off what they import."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _complete(settings: Settings, threads: int, request: Request) -> Completion:

@@ -121,6 +121,5 @@ class Odds:
 
 
 def log_probability(logits: Tensor, token: int) -> float:
-    """Natural, of one id under `logits` [V] at temperature 1; in fp32."""
-    scores = logits.float()
-    return float(scores[token] - scores.logsumexp(-1))
+    """Natural, of one id under `logits` [V]: see `Odds`."""
+    return Odds(logits[None]).log_probability(0, token)

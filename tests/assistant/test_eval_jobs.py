@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,17 +29,17 @@ def command(tmp_path: Path) -> list[str]:
     return [*of, "--files", "4", "--max-tokens", "12"]
 
 
-def last_line(*command: str) -> dict[str, object]:
+def last_line(*command: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    for result in found["fim"]:  # type: ignore[attr-defined]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    for result in found["fim"]:
         assert result.pop("ms") > 0
     return found
 
 
 def test_several_processes_answer_as_one_does(command: list[str]) -> None:
     found = last_line(*command)
-    assert [(result["shape"], result["gaps"]) for result in found["fim"]] == [  # type: ignore[attr-defined]
+    assert [(result["shape"], result["gaps"]) for result in found["fim"]] == [
         ("line end", 4),
         ("lines", 4),
         ("span", 4),
@@ -68,3 +70,17 @@ def test_ctrl_c_reaches_all_of_them(command: list[str], jobs: str) -> None:
     filled = sum(result["gaps"] for result in json.loads(out.splitlines()[-1])["fim"])
     assert 0 < filled < 4 * 99, "what was filled is told"
     assert err.splitlines()[-1] == b"viable: interrupted" and b"Traceback" not in err
+
+
+def test_ctrl_c_while_processes_begin(command: list[str]) -> None:
+    with subprocess.Popen(
+        [*command, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        # Both, and the one that watches over what they share.
+        while process.poll() is None and len(children.read_text().split()) < 3:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"viable: interrupted\n")
