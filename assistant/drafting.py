@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from assistant.settings import Settings
 from assistant.store import ModelRef
 from model import Decoder, companions
-from model.engine import FirstOf, Heeded, LookupDraft, Moving, NoDraft, Onward, moving
+from model.engine import FirstOf, LookupDraft, Moving, NoDraft, Onward, moving
 from model.engine.contracts import Drafter
+from model.engine.graph_drafts import GraphDraft, Repeats
 from model.engine.mtp_draft import States
-
-WIDEST = 15
-"""Tokens drafted at a time where text repeats itself: with the one before them a pass that is recorded on a GPU."""
 
 COMPARED = 10
 """Tokens of a repetition that are compared, at most, to find its best place."""
@@ -53,19 +51,18 @@ class Boldness(NamedTuple):
     """Tokens that the modules draft more than a block has drafts."""
     narrowest: int
     """Tokens that the window begins with and falls back to."""
-    first: Callable[..., Drafter]
-    """Of several drafters the first that proposes. On a GPU modules are computed with a pass that knows they may be
-    asked; on a processor they cost time, and are asked where nobody before them proposes."""
+    widest: int
+    """Tokens drafted at a time where text repeats itself; with the one before them, of a GPU's block that drafts."""
 
     def window(self, block: int) -> Moving:
         """For blocks of so many tokens."""
         narrowest = max(self.narrowest, block - 1) if block > 1 else 0
-        return moving(narrowest, max(narrowest, WIDEST))
+        return moving(narrowest, max(narrowest, self.widest))
 
 
 BOLDNESS = {
-    "cpu": Boldness(certain=5, likely=3, beyond=0, narrowest=6, first=FirstOf),
-    "cuda": Boldness(certain=8, likely=5, beyond=2, narrowest=WIDEST, first=Heeded),
+    "cpu": Boldness(certain=5, likely=3, beyond=0, narrowest=6, widest=15),
+    "cuda": Boldness(certain=4, likely=1, beyond=0, narrowest=13, widest=13),
 }
 
 
@@ -73,7 +70,8 @@ def drafters(
     settings: Settings, found: ModelRef, decoder: Decoder, states: Sequence[States], capacity: int
 ) -> list[Drafter]:
     """One for each text. A long repetition is drafted from itself, other text by trained modules, and without them
-    from any repetition. Behind what was drafted any repetition goes on that is not too short.
+    from any repetition. Behind what was drafted any repetition goes on that is not too short. Blocks that draft on a
+    GPU look for both themselves.
 
     Several texts that share their passes give a processor enough to compute: a row more takes as long as the tokens of
     other texts do, so that nothing is drafted for them (DRAFTED_TOGETHER has the figures).
@@ -84,10 +82,15 @@ def drafters(
         return [LookupDraft() for _ in states]
     bold = BOLDNESS[decoder.device.type]
     longest = settings.block - 1 + bold.beyond
-    return [
-        Onward(
-            bold.first(LookupDraft(shortest=bold.certain, longest=COMPARED), trained, LookupDraft()),
-            LookupDraft(shortest=bold.likely, longest=COMPARED),
-        )
-        for trained in companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest)
-    ]
+    repeats = Repeats(1 + bold.widest, bold.certain, bold.likely)
+    modules = companions.mtp_drafters(decoder, found.path, found.sha256, states, capacity, longest, repeats)
+    return [_with_repetition(trained, bold) for trained in modules]
+
+
+def _with_repetition(trained: Drafter, bold: Boldness) -> Drafter:
+    if isinstance(trained, GraphDraft):
+        return FirstOf(trained, LookupDraft())
+    return Onward(
+        FirstOf(LookupDraft(shortest=bold.certain, longest=COMPARED), trained, LookupDraft()),
+        LookupDraft(shortest=bold.likely, longest=COMPARED),
+    )

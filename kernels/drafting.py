@@ -4,7 +4,7 @@ Depth 1 at position t reads the decoder's state there and token t + 1, depth 2 t
 (`model.gpu.drafts`). A module reads `norm(state)` beside `norm(embedding of the token)`.
 Source: DeepSeek-V3 Technical Report, 2024, section 2.2.
 
-Letters: R rows of a block, K width, V' drafted ids, P segments of the head, S capacity, n ids of a row.
+Letters: R rows of a block, K width, V' drafted ids, P segments of the head, S capacity, n ids of a row, D drafts.
 
 best: int32 [R, n], the best ids behind each token of a block.
 block: int32 [2 + R + 2], start, count, and R tokens, of which `count` are real; start - 1 and start - 2. The decoder
@@ -12,7 +12,7 @@ agrees with the first `a` of the tokens behind the first: best[i, 0] == token i 
 plan: int32 [3 + F], what depends on `a` alone: the row of depth 1 whose draft counts, a + 1; that of depth 2, a + 2; 0;
 and the places of F further drafts, from start + a + 1 on.
 scores: of one row, fp32 [1, V']: the highest has the place in `ids`, int32 [V'], of what is drafted.
-drafts: int32 [N - 1], what was drafted: the block that comes next has N tokens, at most as many as this one.
+drafts: int32 [D], what was drafted, fewer than the block has tokens.
 """
 
 from __future__ import annotations
@@ -25,6 +25,27 @@ from torch import Tensor
 from kernels.checks import expect, expect_shape, run, solid
 from kernels.ranking import Scores
 from kernels.weights import Table, parts_of
+
+LONGEST = 10
+"""Tokens of a repetition that are compared, at most, to find its best place."""
+
+REACH = 8_192
+"""Tokens back to which it is looked for."""
+
+
+class Repetition(NamedTuple):
+    """Text that was written before, of which a block can be filled up.
+
+    Prompt look-up decoding (Saxena 2023; Yang et al. 2023, "Inference with Reference"): of the places up to which the
+    last tokens were written before, the one with the longest run in common counts, and among equals the latest.
+    """
+
+    history: Tensor
+    """int32 [S + 1], the tokens of all positions before a block; less than 0 where one is not known."""
+    certain: int
+    """Tokens that must have been written before for the text to be continued from there rather than by drafts."""
+    likely: int
+    """Tokens that must have been written before for it to go on behind the drafts; one at least."""
 
 
 class Joining(NamedTuple):
@@ -78,20 +99,25 @@ def join_on(
 
 
 def settle(
-    best: Tensor, block: Tensor, plan: Tensor, scores: Scores, ids: Tensor, drafts: Tensor, capacity: int,
+    best: Tensor, block: Tensor, plan: Tensor, scores: Scores, ids: Tensor, drafts: Tensor, repetition: Repetition,
     said: Tensor, following: Tensor,
 ) -> None:  # fmt: skip
     """The block becomes the one that comes next: the token behind what the decoder agreed with, and all drafts.
 
-    It is written where the block begins, whatever was there behind it. scores: of the last draft. said, following:
-    int32 [R, n] and [2 + N + 2], copies of `best` and of that block in memory that the host reads.
+    Where it has room for more, it is filled up with what followed the same tokens before; without drafts, where
+    enough of the text is such a repetition. Tokens and drafts are written into the history, too.
+    scores: of the last draft. said: int32 [R, n], a copy of `best`. following: int32 [2 + R + 1], of start, count,
+    tokens, and how many of them are drafts. Both in memory that the host reads.
     """
     _expect_block(best, block)
     expect_shape("said", solid("said", said), *best.shape)
-    expect_shape("following", solid("following", following), 5 + len(drafts))
+    expect_shape("following", solid("following", following), 3 + len(best))
+    expect("history", solid("history", repetition.history), 1, torch.int32)
     if len(drafts) >= len(best):
         raise ValueError(f"{len(drafts)} drafts behind {len(best)} tokens; expected fewer")
-    run("drafting", best).settle(best, block, plan, _of_one(scores, ids), ids, drafts, capacity, said, following)
+    if min(repetition.certain, repetition.likely) < 1:
+        raise ValueError(f"repetitions of {repetition.certain} and {repetition.likely} tokens; expected one at least")
+    run("drafting", best).settle(best, block, plan, _of_one(scores, ids), ids, drafts, repetition, said, following)
 
 
 def _of_one(scores: Scores, ids: Tensor) -> Scores:

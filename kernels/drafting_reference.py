@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.drafting import Joining
+from kernels.drafting import LONGEST, REACH, Joining, Repetition
 from kernels.embed_reference import embed
 from kernels.keep_reference import keep
 from kernels.ranking import Scores
@@ -40,16 +40,43 @@ def join_on(
 
 
 def settle(
-    best: Tensor, block: Tensor, plan: Tensor, scores: Scores, ids: Tensor, drafts: Tensor, capacity: int,
+    best: Tensor, block: Tensor, plan: Tensor, scores: Scores, ids: Tensor, drafts: Tensor, repetition: Repetition,
     said: Tensor, following: Tensor,
 ) -> None:  # fmt: skip
-    agreed = int(plan[0]) - 1
+    agreed, rows = int(plan[0]) - 1, len(best)
     start = int(block[0]) + agreed + 1
     drafts[-1] = ids[int(scores.logits.argmax())]
-    back = [min(max(start - i, 0), capacity) for i in (1, 2)]
-    new = torch.tensor([start, 1 + len(drafts), int(best[agreed, 0]), *drafts.tolist(), *back], dtype=torch.int32)
-    for to, numbers in ((block[: len(new)], new), (following, new), (said, best)):
-        to.copy_(numbers)
+    pending = int(best[agreed, 0])
+    proposed, drafted = drafts.tolist(), len(drafts)
+    history = repetition.history
+    if rows > 1 + drafted:
+        new = [*block[2 : 3 + agreed].tolist(), pending, *proposed][: len(history) - int(block[0])]
+        history[int(block[0]) : int(block[0]) + len(new)] = torch.tensor(new, dtype=torch.int32)
+        known = history[: start + 1 + drafted].tolist()
+        if copied := _repeated(known[: start + 1], repetition.certain, rows - 1):
+            proposed, drafted = copied, 0
+        else:
+            proposed += _repeated(known, repetition.likely, rows - 1 - drafted)
+    tokens = [pending, *proposed]
+    back = [min(max(start - i, 0), len(history) - 1) for i in (1, 2)]
+    filled = [start, len(tokens), *tokens, *[0] * (rows - len(tokens))]
+    block.copy_(torch.tensor([*filled, *back], dtype=torch.int32))
+    following.copy_(torch.tensor([*filled, drafted], dtype=torch.int32))
+    said.copy_(best)
+
+
+def _repeated(known: list[int], shortest: int, count: int) -> list[int]:
+    """What followed the longest run of tokens, up to LONGEST, that also ends `known`; the latest of equals. Where that
+    is still being written it repeats itself."""
+    end = len(known)
+    best, found = shortest - 1, 0
+    for place in range(max(end - REACH, 1), end):
+        length = 0
+        while length < min(LONGEST, place) and known[place - 1 - length] == known[end - 1 - length] >= 0:
+            length += 1
+        if length >= max(best, shortest):
+            best, found = length, place
+    return [known[found + i % (end - found)] for i in range(count)] if found else []
 
 
 def _agreed(best: Tensor, block: Tensor) -> int:

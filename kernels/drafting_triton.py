@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from kernels.drafting import Joining
+from kernels.drafting import LONGEST, REACH, Joining, Repetition
 from kernels.launching import options
 from kernels.rank_triton import keys_of, place_of
 from kernels.ranking import Scores
@@ -18,6 +18,10 @@ from kernels.streams_triton import row_of_table
 from kernels.weights import stream
 
 WARPS = 4
+SEARCHING = 8
+"""Warps where a history is searched."""
+TILE = 1_024
+"""Places of it that are looked at together."""
 
 
 @triton.jit
@@ -169,29 +173,73 @@ def _on(
 
 
 @triton.jit
+def _repeated(history_ptr, end, SHORTEST: tl.constexpr, LONGEST: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr):
+    """The place behind the longest run of tokens, up to LONGEST, that also ends at `end`, the latest among equals; 0
+    where none is as long as SHORTEST."""
+    found = tl.zeros([TILE], tl.int32)
+    for begin in range(tl.maximum(end - REACH, 1), end, TILE):
+        place = begin + tl.arange(0, TILE)
+        same = place < end
+        length = tl.zeros([TILE], tl.int32)
+        for back in tl.static_range(1, LONGEST + 1):
+            mine = tl.load(history_ptr + end - back, mask=end >= back, other=-1)
+            mine = tl.where(mine < 0, -2, mine)  # what is not known equals nothing
+            theirs = tl.load(history_ptr + place - back, mask=same & (place >= back), other=-1)
+            same = same & (theirs == mine)
+            length += same.to(tl.int32)
+        # Longer runs are more, and later ones of the same length: one whole number, as places have less than 24 bits.
+        found = tl.maximum(found, tl.where(length >= SHORTEST, (length << 24) + place, 0))
+    return tl.max(found, 0) & 0xFFFFFF
+
+
+@triton.jit
 def _settle(
-    best_ptr, block_ptr, plan_ptr, logits_ptr, tops_ptr, ids_ptr, drafts_ptr, said_ptr, following_ptr, P, V, last,
-    ROWS: tl.constexpr, NEXT: tl.constexpr, WIDE: tl.constexpr, SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr,
-    WITHIN: tl.constexpr, LANES: tl.constexpr, BEST: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    best_ptr, block_ptr, plan_ptr, logits_ptr, tops_ptr, ids_ptr, drafts_ptr, said_ptr, following_ptr, P, V,
+    history_ptr, last,
+    ROWS: tl.constexpr, DRAFTS: tl.constexpr, WIDE: tl.constexpr, SEGMENTS: tl.constexpr, SEGMENT: tl.constexpr,
+    WITHIN: tl.constexpr, LANES: tl.constexpr, BEST: tl.constexpr, CERTAIN: tl.constexpr, LIKELY: tl.constexpr,
+    LONGEST: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     if OVERLAP:
         gdc_launch_dependents()
         gdc_wait()
     i = tl.arange(0, LANES)
     behind = tl.load(plan_ptr)
-    start = tl.load(block_ptr) + behind
+    first = tl.load(block_ptr)
+    start = first + behind
     pending = tl.load(best_ptr + (behind - 1) * WIDE)
-    found = tl.load(drafts_ptr + i - 3, mask=(i >= 3) & (i < NEXT + 1), other=0)
+    draft = tl.load(drafts_ptr + i, mask=i < DRAFTS - 1, other=0)
+    newest = _drafted(logits_ptr, tops_ptr, ids_ptr, P, V, SEGMENTS, SEGMENT, WITHIN)
     b = tl.arange(0, BEST)
     ids = tl.load(best_ptr + b, mask=b < ROWS * WIDE, other=0)
-    found = tl.where(i == NEXT + 1, _drafted(logits_ptr, tops_ptr, ids_ptr, P, V, SEGMENTS, SEGMENT, WITHIN), found)
-    found = tl.where(i == 0, start, tl.where(i == 1, NEXT, tl.where(i == 2, pending, found)))
-    back = tl.minimum(tl.maximum(start - (i - NEXT - 1), 0), last)
-    found = tl.where(i > NEXT + 1, back, found)
+    drafted = behind * 0 + DRAFTS
+    found = behind * 0
+    end = start + 1
+    if ROWS > 1 + DRAFTS:
+        token = tl.load(block_ptr + 2 + i, mask=i < behind, other=0)
+        new = tl.where(i == behind, pending, token)
+        tl.store(history_ptr + first + i, new, mask=(i <= behind) & (first + i <= last))
+        of_drafts = tl.where(i == DRAFTS - 1, newest, draft)
+        tl.store(history_ptr + start + 1 + i, of_drafts, mask=(i < DRAFTS) & (start + 1 + i <= last))
+        tl.debug_barrier()  # all of the history is there
+        found = _repeated(history_ptr, end, CERTAIN, LONGEST, REACH, TILE)
+        drafted = tl.where(found > 0, 0, drafted)
+        if found == 0:
+            end = tl.minimum(end + DRAFTS, last + 1)
+            found = _repeated(history_ptr, end, LIKELY, LONGEST, REACH, TILE)
+    # Place i of the block has start, count, the token behind what was agreed with, drafts, repetition, places before.
+    copied = tl.where(found > 0, i - 3 - drafted, -1)
+    again = (copied >= 0) & (i < 2 + ROWS)
+    told = tl.load(history_ptr + found + copied % tl.maximum(end - found, 1), mask=again, other=0)
+    of_drafts = tl.load(drafts_ptr + i - 3, mask=(i >= 3) & (i < 2 + DRAFTS), other=0)
+    of_drafts = tl.where(i == 2 + DRAFTS, newest, of_drafts)
+    told = tl.where((i >= 3) & (i < 3 + drafted), of_drafts, told)
+    count = 1 + tl.where(found > 0, ROWS - 1, drafted)
+    told = tl.where(i == 0, start, tl.where(i == 1, count, tl.where(i == 2, pending, told)))
+    back = tl.minimum(tl.maximum(start - (i - ROWS - 1), 0), last)
     tl.debug_barrier()  # all have read the block
-    tl.store(block_ptr + i, found, mask=i < NEXT + 4)
-    tl.store(following_ptr + i, found, mask=i < NEXT + 4)
+    tl.store(block_ptr + i, tl.where(i >= 2 + ROWS, back, told), mask=i < 4 + ROWS)
+    tl.store(following_ptr + i, tl.where(i == 2 + ROWS, drafted, told), mask=i < 3 + ROWS)
     tl.store(said_ptr + b, ids, mask=b < ROWS * WIDE)
 
 
@@ -236,15 +284,18 @@ def join_on(
 
 
 def settle(
-    best: Tensor, block: Tensor, plan: Tensor, scores: Scores, ids: Tensor, drafts: Tensor, capacity: int,
+    best: Tensor, block: Tensor, plan: Tensor, scores: Scores, ids: Tensor, drafts: Tensor, repetition: Repetition,
     said: Tensor, following: Tensor,
 ) -> None:  # fmt: skip
     rows, wide = best.shape
     parts, numbers, segments = _of_scores(scores)
+    history, certain, likely = repetition
     _settle[(1,)](
-        best, block, plan, *parts, ids, drafts, said, following, *numbers, capacity,
-        ROWS=rows, NEXT=len(drafts) + 1, WIDE=wide, **segments,
-        LANES=triton.next_power_of_2(len(drafts) + 5), BEST=triton.next_power_of_2(rows * wide), **options(WARPS),
+        best, block, plan, *parts, ids, drafts, said, following, *numbers, history, len(history) - 1,
+        ROWS=rows, DRAFTS=len(drafts), WIDE=wide, **segments,
+        LANES=triton.next_power_of_2(rows + 4), BEST=triton.next_power_of_2(rows * wide),
+        CERTAIN=certain, LIKELY=likely, LONGEST=LONGEST, REACH=REACH, TILE=TILE,
+        **options(WARPS if rows == 1 + len(drafts) else SEARCHING),
     )  # fmt: skip
 
 

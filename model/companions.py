@@ -17,6 +17,7 @@ from model import lora, lora_bits, mtp
 from model.decoder import Decoder
 from model.engine.contracts import Drafter
 from model.engine.drafters import NoDraft
+from model.engine.graph_drafts import NO_REPEATS, Repeats
 from model.engine.graph_scorer import GraphScorer
 from model.engine.mtp_draft import MTPDraft, States
 from model.loaders.drafting import has_drafts, load_drafts
@@ -59,17 +60,29 @@ def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lo
 
 
 def mtp_drafter(
-    decoder: Decoder, model_path: Path, sha256: str | None, states: States, capacity: int, longest: int
+    decoder: Decoder,
+    model_path: Path,
+    sha256: str | None,
+    states: States,
+    capacity: int,
+    longest: int,
+    repeats: Repeats = NO_REPEATS,
 ) -> Drafter:
     """A drafter of up to `longest` tokens that reads the `states` of `decoder`, loaded from `model_path`, at up to
-    `capacity` positions."""
-    return mtp_drafters(decoder, model_path, sha256, [states], capacity, longest)[0]
+    `capacity` positions. repeats: what it proposes besides where it is a `GraphDraft`."""
+    return mtp_drafters(decoder, model_path, sha256, [states], capacity, longest, repeats)[0]
 
 
 @lean()
 @one_thread()
 def mtp_drafters(
-    decoder: Decoder, model_path: Path, sha256: str | None, states: Sequence[States], capacity: int, longest: int
+    decoder: Decoder,
+    model_path: Path,
+    sha256: str | None,
+    states: Sequence[States],
+    capacity: int,
+    longest: int,
+    repeats: Repeats = NO_REPEATS,
 ) -> list[Drafter]:
     """The same for several texts, each with `states` of its own; they share the modules' weights."""
     path = _made_for(FOLDER / "mtp.safetensors", sha256)
@@ -86,7 +99,7 @@ def mtp_drafters(
     head = pick_rows(model_path, "projection.weight", modules.ids[:drafted].cpu())
     rows = MTPRows(modules, decoder, head, capacity, drafted)
     first = states[0]
-    if isinstance(first, GraphScorer) and (drafter := first.drafter(rows, longest)):
+    if isinstance(first, GraphScorer) and (drafter := first.drafter(rows, longest, repeats)):
         log.info("drafts are computed with the block, by fused kernels")
         return [drafter]
     return [MTPDraft(rows.beside(), each, capacity, longest) for each in states]

@@ -18,7 +18,7 @@ from model.engine.contracts import (
     never,
     nothing_forced,
 )
-from model.engine.drafters import FirstOf, Heeded, LookupDraft, NoDraft, Onward
+from model.engine.drafters import FirstOf, LookupDraft, NoDraft, Onward
 from model.engine.loop import decode, turns
 from model.engine.order import Greedy, Order, Sampled
 from model.engine.window import Fixed, Moving, moving
@@ -32,7 +32,6 @@ __all__ = [
     "Fixed",
     "Forced",
     "Greedy",
-    "Heeded",
     "Interrupt",
     "Interrupted",
     "LookupDraft",

@@ -29,17 +29,6 @@ class FirstOf:
         return next((draft for drafter in self._drafters if (draft := drafter.propose(ids, width)).ids), NOTHING)
 
 
-class Heeded:
-    """As `FirstOf`, but all are asked each time: for those who draft with the pass, and must know that they may be."""
-
-    def __init__(self, *drafters: Drafter) -> None:
-        self._drafters = drafters
-
-    def propose(self, ids: Sequence[int], width: int) -> Draft:
-        drafts = [drafter.propose(ids, width) for drafter in self._drafters]
-        return next((draft for draft in drafts if draft.ids), NOTHING)
-
-
 class Onward:
     """One drafter begins; where room is left, another goes on behind what was proposed."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ class Results(NamedTuple):
     hidden: Tensor  # fp32 [R, K]
     logits: Tensor  # fp32 [R, V]
     ids: Tensor  # int32 [R, n], in memory that the host reads
-    next: Tensor  # int32 [2 + R], in memory that the host reads
+    next: Tensor  # int32 [2 + R …], start, count, tokens and what else is told, in memory that the host reads
 
 
 class Flight:
@@ -38,50 +38,48 @@ class Flight:
         self.start = start
         self.ids = list(ids)
         self._done = done
-        self._next: list[int] | None = None
 
     def wait(self) -> None:
         """Until the host can read the results."""
         if self._done:
             self._done.synchronize()
 
-    @property
+    @cached_property
+    def told(self) -> list[int]:
+        """`Results.next`"""
+        self.wait()
+        told: list[int] = self.results.next.tolist()
+        return told
+
+    @cached_property
     def next(self) -> list[int]:
         """Start of the next block, and its tokens."""
-        if self._next is None:
-            self.wait()
-            start, _, *ids = self.results.next.tolist()
-            self._next = [start, *ids]
-        return self._next
+        start, count, *ids = self.told
+        return [start, *ids[:count]]
 
 
 class BlocksAhead(ABC):
-    """Blocks of one scorer, of as many tokens as the first of `widths`, filled up with zeros.
-
-    A block of more tokens has one of the other widths, which increase; what follows from it has the first again.
-    """
+    """Blocks of one scorer, of up to `tokens` tokens, filled up with zeros."""
 
     behind = 0
     """Positions before the block that stand behind its tokens, the nearest first."""
 
-    def __init__(self, widths: Sequence[int], device: torch.device, pool: Pool | None) -> None:
+    def __init__(self, tokens: int, device: torch.device, pool: Pool | None) -> None:
         self.hits = 0
         """Blocks that were under way when the host asked for them."""
-        self._widths = widths
+        self.tokens = tokens
         self._on_gpu = device.type == "cuda"
-        self._given = torch.zeros(2 + widths[-1] + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
+        self._given = torch.zeros(2 + tokens + self.behind, dtype=torch.int32, pin_memory=self._on_gpu)
         self._numbers = self._given.numpy()
         self._place = torch.zeros_like(self._given, device=device)
-        self._recorded = {
-            width: [Recorded(partial(self._block, turn, width), pool) for turn in range(2)] for width in widths
-        }
+        self._recorded = [Recorded(partial(self._block, turn), pool) for turn in range(2)]
         self._done = [torch.cuda.Event() if self._on_gpu else None for _ in range(2)]
         self._last: Flight | None = None
         self._ahead: Flight | None = None
 
     @abstractmethod
-    def _block(self, turn: int, width: int) -> Results:
-        """Compute the block of so many tokens at `_place`, int32 [2 + R + behind], and leave the next one there.
+    def _block(self, turn: int) -> Results:
+        """Compute the block at `_place`, int32 [2 + R + behind], and leave the next one there.
 
         It is start, count, tokens, and positions before it."""
 
@@ -93,10 +91,9 @@ class BlocksAhead(ABC):
 
     def warm(self, start: int = 0) -> None:
         """Record both. Recording runs a block twice, and a block is not the same twice: before the first pass."""
-        for width in self._widths:
-            for turn in range(2):
-                self._give(start, [0], width)
-                self._launch(turn, width, start, [0]).wait()
+        for turn in range(2):
+            self._give(start, [0])
+            self._launch(turn, start, [0]).wait()
 
     def run(self, held: Sequence[int], ids: Sequence[int], go_on: bool) -> Flight:
         """The block `ids` behind `held`. go_on: start the block that follows from it as well."""
@@ -105,12 +102,11 @@ class BlocksAhead(ABC):
             self._drop()
             self._follow(held, ids)
             turn = 1 - self._last.turn if self._last else 0
-            width = self._width(len(ids))
-            self._give(len(held), ids, width)
-            flight = self._launch(turn, width, len(held), ids)
+            self._give(len(held), ids)
+            flight = self._launch(turn, len(held), ids)
         self._last, self._ahead = flight, None
         if go_on:
-            self._ahead = self._launch(1 - flight.turn, self._widths[0], -1, ())
+            self._ahead = self._launch(1 - flight.turn, -1, ())
         return flight
 
     def is_under_way(self, start: int, ids: Sequence[int]) -> bool:
@@ -154,19 +150,13 @@ class BlocksAhead(ABC):
             self._ahead.wait()
         self._ahead = None
 
-    def _width(self, count: int) -> int:
-        """Of a block that has room for so many tokens."""
-        return next(width for width in self._widths if width >= count)
-
-    def _give(self, start: int, ids: Sequence[int], width: int) -> None:
-        filled = [start, len(ids), *ids, *[0] * (width - len(ids))]
-        filled += [max(start - 1 - i, 0) for i in range(self.behind)]
-        filled += [0] * (len(self._given) - len(filled))
-        self._numbers[:] = filled
+    def _give(self, start: int, ids: Sequence[int]) -> None:
+        filled = [start, len(ids), *ids, *[0] * (self.tokens - len(ids))]
+        self._numbers[:] = filled + [max(start - 1 - i, 0) for i in range(self.behind)]
         self._place.copy_(self._given, non_blocking=True)
 
-    def _launch(self, turn: int, width: int, start: int, ids: Sequence[int]) -> Flight:
-        results = self._recorded[width][turn]()
+    def _launch(self, turn: int, start: int, ids: Sequence[int]) -> Flight:
+        results = self._recorded[turn]()
         done = self._done[turn]
         if done:
             done.record()
@@ -188,10 +178,10 @@ class SingleTokens(BlocksAhead):
         device: torch.device,
         pool: Pool | None,
     ) -> None:
-        super().__init__((1,), device, pool)
+        super().__init__(1, device, pool)
         self._compute = compute
         self._said = [torch.zeros(best + 3, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(2)]
 
-    def _block(self, turn: int, width: int) -> Results:
+    def _block(self, turn: int) -> Results:
         said = self._said[turn]
         return Results(*self._compute(self._place, said), said[None, :-3], said[-3:])

@@ -1,7 +1,8 @@
 """Blocks that draft the next one on the device, and run it before the host has asked for it (`graph_ahead`).
 
-The block that comes next is the token behind what the decoder agreed with, and drafts. The host asks for another
-one after a refused token.
+The block that comes next is the token behind what the decoder agreed with, drafts, and repetition where it has room for
+that. It is looked up on the device: what the host proposed instead would come when another block is under way already.
+The host asks for another one after a refused token.
 
 Letters: R rows of a block, K width.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,12 +26,35 @@ from model.gpu.record import Pool
 LEAST = 1 + DEPTH
 """Tokens of a block that drafts: the pending one, and a draft of each module."""
 
-WIDE = (8, 16)
-"""Tokens of blocks that draft as well, where more is proposed than the modules draft."""
+
+class Repeats(NamedTuple):
+    """How blocks that draft are filled up with text that was written before: where the device finds the last tokens
+    anywhere in it, what followed them there comes next (`kernels.drafting.Repetition`)."""
+
+    tokens: int
+    """Of a block; of as many as are drafted and the one before, none is looked up."""
+    certain: int
+    """Tokens that must have been written before for the text to be continued from there rather than by drafts."""
+    likely: int
+    """Tokens that must have been written before for it to go on behind the drafts."""
+
+
+NO_REPEATS = Repeats(LEAST, 1, 1)
+"""Blocks have no room for any."""
+
+
+class Predicted(NamedTuple):
+    """The next block."""
+
+    start: int
+    """Its position."""
+    ids: list[int]
+    drafted: int
+    """How many ids behind the first are the modules'; repetition has the rest."""
 
 
 class DraftedBlocks(BlocksAhead):
-    """The blocks of one scorer that draft, of `tokens` tokens, LEAST or more; or of more, from others' proposals.
+    """The blocks of one scorer that draft, of up to `tokens` tokens.
 
     compute: block int32 [2 + R] on the device -> hidden, logits and best ids of its tokens, rows written.
     Behind a block's tokens stand the positions where the modules begin.
@@ -49,15 +73,14 @@ class DraftedBlocks(BlocksAhead):
         pool: Pool | None,
         tokens: int = LEAST,
     ) -> None:
-        super().__init__((tokens, *(width for width in WIDE if width > tokens)), streams.device, pool)
-        self.tokens = tokens
+        super().__init__(tokens, streams.device, pool)
         self._drafts = drafts
         self._following = following
         self._compute = compute
         # What the host reads.
         read = partial(torch.zeros, dtype=torch.int32, pin_memory=self._on_gpu)
-        self._best = {width: [read(width, best) for _ in range(2)] for width in self._widths}
-        self._next = [read(2 + tokens + self.behind) for _ in range(2)]
+        self._best = [read(tokens, best) for _ in range(2)]
+        self._next = [read(2 + tokens + 1) for _ in range(2)]
         self._streams = streams
         # Tokens by position that the modules' rows were computed from.
         self._followed: list[int] = []
@@ -66,11 +89,11 @@ class DraftedBlocks(BlocksAhead):
     def time(self, count: int = 50) -> float:
         """Microseconds of a block on the GPU, the mean of `count` started one after the other."""
         self.leave()
-        self._give(512 % self._streams.shape[0], [0], self.tokens)
+        self._give(512 % self._streams.shape[0], [0])
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         for turn in range(count):
-            self._recorded[self.tokens][turn % 2]()
+            self._recorded[turn % 2]()
         end.record()
         end.synchronize()
         self._followed = []
@@ -78,7 +101,7 @@ class DraftedBlocks(BlocksAhead):
 
     def takes(self, start: int, count: int) -> bool:
         """Can a block of `count` tokens be drafted from here? It is computed whole, and has rows for all of it."""
-        return start >= BACK and count <= self._widths[-1] and start + self._width(count) < len(self._streams)
+        return start >= BACK and count <= self.tokens and start + self.tokens < len(self._streams)
 
     def has_followed(self, held: Sequence[int]) -> bool:
         """Are the modules' rows there for all of `held` that a block does not compute anew?"""
@@ -99,11 +122,18 @@ class DraftedBlocks(BlocksAhead):
         self._following.follow(held, common_prefix(self._followed, held))
         self._followed = [*held, *ids[:1]]
 
-    def _block(self, turn: int, width: int) -> Results:
-        hidden, logits, best = self._compute(self._place[: 2 + width])
-        said, following = self._best[width][turn], self._next[turn]
-        self._drafts.next_block(best, self._place[: 2 + width + DEPTH], self._streams, said, following)
-        return Results(hidden, logits, said, following[: 2 + self.tokens])
+    def _block(self, turn: int) -> Results:
+        hidden, logits, best = self._compute(self._place[: 2 + self.tokens])
+        said, following = self._best[turn], self._next[turn]
+        self._drafts.next_block(best, self._place, self._streams, said, following)
+        return Results(hidden, logits, said, following)
+
+    def next_block(self) -> Predicted | None:
+        """What the last block says comes next; None where the last pass was not one of these."""
+        if self._last is None:
+            return None
+        start, *ids = self._last.next
+        return Predicted(start, ids, self._last.told[-1])
 
 
 class Drafting(Protocol):
@@ -113,13 +143,13 @@ class Drafting(Protocol):
         """The next block is to draft the one behind it."""
         ...
 
-    def predicted(self) -> tuple[int, list[int]] | None:
-        """Where the next block starts, and its tokens, as the last one drafted it."""
+    def predicted(self) -> Predicted | None:
+        """The next block, as the last one drafted it."""
         ...
 
 
 class GraphDraft:
-    """Hands on what the scorer's blocks drafted; where they drafted something else, nothing."""
+    """Hands on what the scorer's blocks drafted and looked up; where another text came before it, nothing."""
 
     def __init__(self, scorer: Drafting) -> None:
         self._scorer = scorer
@@ -131,9 +161,12 @@ class GraphDraft:
         found = self._scorer.predicted()
         if found is None:
             return NOTHING
-        start, following = found
+        start, following, modules = found
         known = list(ids[start:])
         if not known or following[: len(known)] != known:
             return NOTHING
         drafted = following[len(known) : len(known) + width]
-        return Draft(tuple(drafted), "mtp") if drafted else NOTHING
+        if not drafted:
+            return NOTHING
+        own = min(max(1 + modules - len(known), 0), len(drafted))
+        return Draft(tuple(drafted), "mtp" if own else "lookup", (("lookup", len(drafted) - own),) if own else ())

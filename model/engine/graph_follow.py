@@ -1,4 +1,4 @@
-"""Multi-token modules follow a prompt in recorded passes, as the decoder reads it."""
+"""Multi-token modules follow a prompt in recorded passes, as the decoder reads it; the device keeps its tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from model.gpu.follow import BEFORE, Follow, place
 from model.gpu.prefill import seen_from
@@ -13,11 +14,15 @@ from model.gpu.record import Pool, Recorded
 
 
 class Following:
-    """The modules' rows of known texts. widths: positions of a recorded pass, increasing."""
+    """The modules' rows of known texts. widths: positions of a recorded pass, increasing.
+
+    history: int32 [S + 1], tokens by position, on the device; the first is never noted.
+    """
 
     def __init__(
         self,
         follow: Follow,
+        history: Tensor,
         widths: Sequence[int],
         capacity: int,
         recordable: bool,
@@ -25,6 +30,7 @@ class Following:
         pool: Pool | None,
     ) -> None:
         self._follow = follow
+        self._history = history
         self._widths = widths
         self._capacity = capacity
         self._recordable = recordable
@@ -46,6 +52,7 @@ class Following:
         key = (width, seen_from(begin, len(tokens), self._capacity))
         given = torch.tensor(place(begin, tokens, width), dtype=torch.int32, pin_memory=on_gpu)
         self._place[: len(given)].copy_(given, non_blocking=True)
+        self._history[begin + 1 : begin + 1 + len(tokens)].copy_(self._place[BEFORE : BEFORE + len(tokens)])
         if key not in self._passes:
             compute = partial(self._follow, self._place[: len(given)], key[1])
             self._passes[key] = Recorded(compute, self._pool) if self._recordable else compute

@@ -18,7 +18,7 @@ from model.cache import Cache
 from model.decoder import Decoder
 from model.engine.contracts import Interrupt, Interrupted, never
 from model.engine.graph_ahead import BlocksAhead, SingleTokens
-from model.engine.graph_drafts import LEAST, DraftedBlocks, GraphDraft
+from model.engine.graph_drafts import LEAST, NO_REPEATS, DraftedBlocks, GraphDraft, Predicted, Repeats
 from model.engine.graph_follow import Following
 from model.engine.graph_rows import Asked, BlockRows, Found, PromptRows, Ranking
 from model.engine.order import Greedy, Order
@@ -97,19 +97,21 @@ class GraphScorer:
         return self._streams[: self.capacity]
 
     @torch.inference_mode()
-    def drafter(self, rows: MTPRows, longest: int = 0) -> GraphDraft | None:
+    def drafter(self, rows: MTPRows, longest: int = 0, repeats: Repeats = NO_REPEATS) -> GraphDraft | None:
         """Let blocks draft by multi-token modules from now on; None where the modules cannot be computed here.
 
-        Each drafts `longest` tokens, but one for each module at least.
+        Each drafts `longest` tokens, but one for each module at least, and is filled up as `repeats` says.
         Before the first pass.
         """
         if unsupported_drafts(rows):
             return None
         try:
-            drafts = DraftPass(rows, self._block, self.capacity)
-            tokens = max(longest + 1, LEAST)
+            drafts = DraftPass(rows, self._block, self.capacity, longest, repeats.certain, repeats.likely)
+            tokens = max(longest + 1, LEAST, repeats.tokens)
             follow = Follow(rows, self._block.rotation, self._streams, drafts.states)
-            following = Following(follow, PREFILLS, self.capacity, self._prefill.recordable, self._device, self._pool)
+            following = Following(
+                follow, drafts.history, PREFILLS, self.capacity, self._prefill.recordable, self._device, self._pool
+            )
             drafted = DraftedBlocks(drafts, following, self._compute_rows, self._streams, FIRST_IDS, self._pool, tokens)
             drafted.warm(BACK)
         except torch.OutOfMemoryError:
@@ -122,9 +124,9 @@ class GraphScorer:
         """The next block is to draft the one behind it."""
         self._draft_wanted = True
 
-    def predicted(self) -> tuple[int, list[int]] | None:
-        """See `DraftedBlocks.predicted`."""
-        return self._drafted.predicted() if self._drafted else None
+    def predicted(self) -> Predicted | None:
+        """See `DraftedBlocks.next_block`."""
+        return self._drafted.next_block() if self._drafted else None
 
     def block_time(self) -> float:
         """Microseconds that a block which drafts takes on the GPU, one after the other; 0 where none does."""
@@ -191,11 +193,9 @@ class GraphScorer:
             rows = PromptRows(self, self._run_prefill(ids), self._block.logits, asked)
         elif self._drafted and self._drafts(wanted, first, ids):
             self._leave_others(self._drafted)
-            # A block that follows may begin behind this one, and its drafts behind that. Behind a wide one another
-            # wide one is likely, which would wait for what was begun in vain.
-            tokens = self._drafted.tokens
-            room = first + 3 * tokens <= self.capacity
-            go_on = wanted and isinstance(order, Greedy) and len(ids) <= tokens and room
+            # A block that follows may begin behind this one, and its drafts behind that.
+            room = first + 3 * self._drafted.tokens <= self.capacity
+            go_on = wanted and isinstance(order, Greedy) and room
             rows = self._run_ahead(self._drafted, ids, go_on, asked)
         elif self._single and len(ids) == 1 and isinstance(order, Greedy):
             self._leave_others(self._single)

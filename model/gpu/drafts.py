@@ -8,7 +8,7 @@ writes there is written again by the block that comes next.
 
 A block begins at `start`. Depth 1 is computed from start - 1 on, depth 2 from start - 2 on: there stood, in the block
 before, tokens that the host may since have replaced. All rows behind what the decoder agrees with are computed in vain,
-and overwritten by the next block.
+and overwritten by the next block. Where it has room for more tokens than are drafted, repetition fills it up.
 
 Letters: R rows of the block, K width, V' drafted ids, S capacity.
 """
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from kernels.drafting import Joining
+from kernels.drafting import Joining, Repetition
 from kernels.ranking import Scores
 from model.decoder import Block
 from model.gpu import halves
@@ -61,7 +61,10 @@ def unsupported_drafts(rows: MTPRows) -> str | None:
 class DraftPass:
     """The modules' weights and rows as the ops take them."""
 
-    def __init__(self, rows: MTPRows, block: BlockPass, capacity: int) -> None:
+    def __init__(
+        self, rows: MTPRows, block: BlockPass, capacity: int, longest: int = DEPTH, certain: int = 1, likely: int = 1
+    ) -> None:
+        """longest: drafts, one of each module at least. certain, likely: see `kernels.drafting.Repetition`."""
         self._depths = [
             _depth(module, cache.rows, block) for module, cache in zip(rows.modules, rows.cache.layers, strict=True)
         ][:DEPTH]
@@ -71,17 +74,18 @@ class DraftPass:
         self._ids = torch.tensor(rows.ids, dtype=torch.int32, device=device)
         # The state of depth 1 at every position; the row behind the last takes what lies beyond.
         self.states = torch.zeros(capacity + 1, width, dtype=torch.float32, device=device)
-        self._capacity = capacity
+        # Tokens by position; none is known yet.
+        self.history = torch.full((capacity + 1,), -1, dtype=torch.int32, device=device)
+        self._repetition = Repetition(self.history, certain, likely)
         self._nothing = torch.zeros(MOST_ROWS + DEPTH, width, dtype=torch.float32, device=device)
-        self._drafts = torch.zeros(MOST_ROWS, dtype=torch.int32, device=device)
+        self._drafts = torch.zeros(max(longest, DEPTH), dtype=torch.int32, device=device)
 
     def next_block(self, best: Tensor, block: Tensor, streams: Tensor, said: Tensor, following: Tensor) -> None:
         """best int32 [R, n], block int32 [2 + R + DEPTH], streams fp32 [S + 1, K]: `block` becomes the next one.
 
-        See `kernels.drafting`. said, following: what the host reads of the ids and of that block, int32
-        [2 + N + DEPTH], which has N tokens.
+        See `kernels.drafting`. said, following: what the host reads of the ids and of that block, int32 [2 + R + 1].
         """
-        drafts, count = self._drafts[: len(following) - DEPTH - 3], 2 + len(best)
+        drafts, count = self._drafts, 2 + len(best)
         joined, plan = kernels.join_first(best, block, streams, self._depths[0].joining, len(drafts) - DEPTH)
         first = self._state(0, joined, block[count : count + 1])
         scores = self._scores(0, first, plan[:1])
@@ -94,7 +98,7 @@ class DraftPass:
             joined = kernels.join_on(state, at, scores, self._ids, drafts, number, self._depths[-1].joining)
             state, at = self._state(-1, joined, plan[2 + number : 3 + number]), plan[2:3]
             scores = self._scores(-1, state, at)
-        kernels.settle(best, block, plan, scores, self._ids, drafts, self._capacity, said, following)
+        kernels.settle(best, block, plan, scores, self._ids, drafts, self._repetition, said, following)
 
     def _state(self, depth: int, joined: Tensor, start: Tensor) -> Tensor:
         """[R', 2K] at positions start … -> the next state [R', K]"""

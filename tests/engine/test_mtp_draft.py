@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.engine import Draft, FirstOf, Heeded, NoDraft
+from model.engine import Draft, FirstOf, NoDraft
 from model.engine.mtp_draft import MTPDraft
 
 WIDTH = 6
@@ -125,18 +125,3 @@ def test_the_first_drafter_with_something_to_say_proposes() -> None:
 
     assert FirstOf(NoDraft(), Says(), NoDraft()).propose([1], 3) == Draft((7, 7, 7), "says")
     assert FirstOf(NoDraft(), NoDraft()).propose([1], 3).ids == ()
-
-
-def test_whoever_is_to_be_heeded_is_asked_each_time() -> None:
-    class Counts:
-        asked = 0
-
-        def propose(self, ids: Sequence[int], width: int) -> Draft:
-            self.asked += 1
-            return Draft((self.asked,), "counts")
-
-    first, second = Counts(), Counts()
-    heeded = Heeded(NoDraft(), first, second)
-    assert [heeded.propose([1], 3).ids for _ in range(3)] == [(1,), (2,), (3,)]
-    assert first.asked == second.asked == 3
-    assert Heeded(NoDraft()).propose([1], 3).ids == ()

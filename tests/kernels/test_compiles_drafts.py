@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kernels import launching
-from kernels.drafting import Joining
+from kernels.drafting import Joining, Repetition
 from kernels.ranking import Scores
 
 pytest.importorskip("triton")
@@ -65,6 +65,17 @@ def test_what_modules_read_and_leave(replaced: Any) -> None:
     _, plan = drafting_triton.join_first(best, block, states, of, 2)
     drafting_triton.join_second(best, block, plan, scores, ids, states[:4], states, drafts, of)
     drafting_triton.join_on(states, plan[1:2], scores, ids, drafts, 1, of)
-    drafting_triton.settle(best, block, plan, scores, ids, drafts, 9, best, block)
+    drafting_triton.settle(best, block, plan, scores, ids, drafts, Repetition(ids, 3, 1), best, block)
     for kernel in compiled:
         checked(kernel)
+
+
+def test_looking_up_what_was_written_before(replaced: Any) -> None:
+    from kernels import drafting_triton
+
+    (compiled,) = replaced(drafting_triton, "_settle")
+    best, block = torch.zeros(14, 8, dtype=torch.int32), torch.zeros(18, dtype=torch.int32)
+    scores, ids = Scores(torch.zeros(1, 32_768), torch.zeros(1, 1024), SEGMENT), torch.zeros(32_768, dtype=torch.int32)
+    drafts, history = torch.zeros(2, dtype=torch.int32), Repetition(torch.zeros(4097, dtype=torch.int32), 3, 1)
+    drafting_triton.settle(best, block, block[:3], scores, ids, drafts, history, best, block)
+    checked(compiled)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import kernels
 from kernels import launching
-from kernels.drafting import Joining
+from kernels.drafting import Joining, Repetition
 from kernels.ranking import Scores
 from kernels.weights import Head
 from model.quantised import to_q8
@@ -110,8 +110,8 @@ def test_the_host_reads_what_the_device_writes(device: str) -> None:
 
 @pytest.mark.parametrize("columns", [63, 1000])
 @pytest.mark.parametrize("kind", ["plain", "eight bits", "Q8_0", "chained"])
-@pytest.mark.parametrize(("rows", "tokens_next"), [(3, 3), (5, 5), (8, 4), (16, 3)])
-def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: int, device: str) -> None:
+@pytest.mark.parametrize(("rows", "drafting"), [(3, 2), (5, 4), (8, 3), (14, 2)])
+def test_what_comes_of_a_block(rows: int, drafting: int, kind: str, columns: int, device: str) -> None:
     """All that lies between the layers of modules, from one block to the next, with layers that are made up."""
     generator = torch.Generator().manual_seed(rows)
 
@@ -130,6 +130,7 @@ def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: 
     gains = (random(columns, device=device), random(columns, device=device, seed=1))
     of, ids = Joining(before, gains, 1e-6, table), some(900, 300)
     capacity = 40
+    history = some(4, capacity + 1)  # of so few ids that most of it is repetition
     streams, states = random(2, capacity + 1, columns, device=device)
     made = random(3, rows + 2, columns, seed=3, device=device)
     for count in {1, 2, rows - 1, rows}:
@@ -137,32 +138,73 @@ def test_what_comes_of_a_block(rows: int, tokens_next: int, kind: str, columns: 
             # Of four ids, so that the decoder agrees with none, some or all.
             best, tokens = some(4, rows, 8), some(4, rows)
             place = [start, count, *tokens.tolist(), start - 1, start - 2]
-            logits = [
-                random(1, 300, seed=i, device=device).round(decimals=1) for i in range(tokens_next)
-            ]  # equals, too
+            logits = [random(1, 300, seed=i, device=device).round(decimals=1) for i in range(drafting)]  # equals, too
             scores = [Scores(each, tops(each, 32), 32) for each in logits]
 
             def call(
                 best: Tensor = best, place: list[int] = place, scores: list[Scores] = scores
             ) -> tuple[Tensor, ...]:
                 block = torch.tensor(place, dtype=torch.int32, device=device)
-                kept, drafts = states.clone(), torch.zeros(tokens_next - 1, dtype=torch.int32, device=device)
-                joined, plan = kernels.join_first(best, block, streams, of, tokens_next - 3)
+                kept, drafts = states.clone(), torch.zeros(drafting, dtype=torch.int32, device=device)
+                joined, plan = kernels.join_first(best, block, streams, of, drafting - 2)
                 parts = [joined]
                 parts += [kernels.join_second(best, block, plan, scores[0], ids, made[0, 1:], kept, drafts, of)]
-                for number in range(1, tokens_next - 2):
+                for number in range(1, drafting - 1):
                     at = plan[1:2] if number == 1 else plan[2:3]
                     parts += [kernels.join_on(made[number], at, scores[number], ids, drafts, number, of)]
-                said, after = torch.empty_like(best), torch.empty_like(block[: 4 + tokens_next])
-                kernels.settle(best, block, plan, scores[-1], ids, drafts, capacity, said, after)
+                said, after, written = torch.empty_like(best), torch.empty_like(block[:-1]), history.clone()
+                kernels.settle(best, block, plan, scores[-1], ids, drafts, Repetition(written, 4, 1), said, after)
                 # What lies behind the token that was drafted is computed in vain.
                 seen = int(plan[1]) + 1
-                numbers = [plan, block, said, after, drafts[:-1]]
+                numbers = [plan, block, said, after, written, drafts[:-1]]
                 return torch.cat([joined, parts[1][:seen], *parts[2:]]), kept, *numbers
 
             ours, twin = both(call)
             assert error(ours[0], twin[0]) <= BOUNDS[rounded]
             assert all(torch.equal(*pair) for pair in zip(ours[1:], twin[1:], strict=True))
+
+
+@pytest.mark.parametrize("reach", ["nothing", "a run", "the whole"])
+@pytest.mark.parametrize("certain", [1, 3, 11])
+@pytest.mark.parametrize("likely", [1, 4, 11])
+def test_repetition_fills_a_block(certain: int, likely: int, reach: str, device: str) -> None:
+    """Long texts of few and of many ids, up to the last position, with longer runs in them than are compared."""
+    generator = torch.Generator().manual_seed(certain)
+    capacity, rows = 3000, 12
+    seen = set()
+    for start, most in ((1, 3), (30, 2), (2500, 3), (2500, 200), (capacity - 12, 60)):
+        history = torch.randint(0, most, (capacity + 1,), generator=generator, dtype=torch.int32)
+        if reach == "a run":
+            history[start - 15 : start] = history[:15] if start > 30 else 1
+        history[5 if reach == "nothing" else start :] = -1
+        history = history.to(device)
+        tokens = torch.randint(0, most, (rows,), generator=generator, dtype=torch.int32)
+        best = torch.stack([tokens.roll(-1), tokens], 1).contiguous().to(device)  # the decoder agrees with all
+        logits = random(1, 300, device=device)
+        scores = Scores(logits, tops(logits, 32), 32)
+        ids = torch.arange(300, dtype=torch.int32, device=device) % most
+        plan = torch.tensor([5, 6, 0], dtype=torch.int32, device=device)
+
+        def call(
+            start: int = start, tokens: Tensor = tokens, best: Tensor = best, history: Tensor = history,
+            scores: Scores = scores, ids: Tensor = ids, plan: Tensor = plan,
+        ) -> tuple[Tensor, ...]:  # fmt: skip
+            block = torch.tensor([start, 5, *tokens.tolist(), 0, 0], dtype=torch.int32, device=device)
+            drafts = torch.tensor([1, 0], dtype=torch.int32, device=device)
+            said, after, written = torch.empty_like(best), torch.empty_like(block[:-1]), history.clone()
+            repetition = Repetition(written, certain, likely)
+            kernels.settle(best, block, plan, scores, ids, drafts, repetition, said, after)
+            return block, said, after, written
+
+        ours, twin = both(call)
+        assert all(torch.equal(*pair) for pair in zip(ours, twin, strict=True))
+        _, count, *_, drafted = ours[2].tolist()
+        seen.add((count, drafted))
+    assert seen <= {(3, 2), (rows, 2), (rows, 0)}
+    if certain == likely == 11:  # more than are compared
+        assert seen == {(3, 2)}
+    elif reach != "nothing":
+        assert (rows, 0 if certain < 11 else 2) in seen
 
 
 @pytest.mark.parametrize(
