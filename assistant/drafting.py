@@ -62,7 +62,7 @@ class Boldness(NamedTuple):
 
 BOLDNESS = {
     "cpu": Boldness(certain=5, likely=3, beyond=0, narrowest=6, widest=15),
-    "cuda": Boldness(certain=4, likely=1, beyond=0, narrowest=13, widest=13),
+    "cuda": Boldness(certain=4, likely=1, beyond=1, narrowest=7, widest=7),
 }
 
 
