@@ -24,18 +24,17 @@ shared AMD EPYC, commit 17c59d7)."""
 
 
 class Boldness(NamedTuple):
-    """How much is drafted on a device. A row more of a pass costs 15 % on two cores; on a GPU blocks of 4, 5, 8 and 16
-    tokens that draft take 616, 652, 724 and 802 µs, and what the host does between two passes is hidden behind one that
-    was begun ahead, as narrow ones are.
+    """How much is drafted on a device. A row more of a pass costs 15 % on two cores; on a GPU blocks of 8, 12 and 14
+    tokens that draft two take 610, 666 and 701 µs (bf16).
 
     CPU: found on 80 answers to gaps and beginnings of held-out files (2,874 tokens), by walking through what each way
     of drafting would have proposed along them: 3.1 tokens per pass over 5.2 rows; no way was quicker. A third token
     only where the modules are sure of it gained nothing.
 
-    GPU: found in the same way along 36 such answers (1,969 tokens), with those times, 0.4 ms of the host's, and modules
-    that are right as often as they were measured to be. Three drafts, behind five tokens that were written before, in
-    windows of 7 to 15 tokens: 5.1 tokens per pass, 5,230 a second; behind eight, 5.1 and 5,340; with 15 always, 5.5 and
-    5,740; with four drafts, behind which repetition goes on only behind five tokens, 5.4 and 5,950.
+    GPU: a block has room for eight rows at the price of four, and the device looks for repetition in what was written,
+    so that rows behind the drafts cost nothing: anything goes there. Along answers to 20 gaps of held-out files (1,039
+    tokens, with what the modules draft in each place) four tokens and one were best of three to eight and one to five.
+    How many drafts and rows: docs/gpu.md, *Figures*.
 
     Since the last module has learned to be run on, a third token on two cores gives 3.19 tokens per pass instead of
     3.01, and 4 and 7 % fewer tokens per second (`viable bench written --no-plain --files 4`, commit 06e10b4; two
