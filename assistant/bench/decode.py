@@ -242,7 +242,7 @@ def validated(
 def moving(
     name: str, decoder: Decoder, prompts: Sequence[Prompt], validator: Any, answers: Sequence[Sequence[int]]
 ) -> Figures:
-    """Tokens per second with the drafters and the window that a session has: repetition, too, in wide blocks."""
+    """Tokens per second with the drafters and the window that a session has: repetition, too, in the same blocks."""
     from assistant import store
     from assistant.drafting import BOLDNESS, drafters
     from assistant.settings import Settings
@@ -258,7 +258,7 @@ def moving(
     for prompt, answer in zip(prompts, answers, strict=True):
         ids, seconds, _, kept = _text(scorer, prompt, validator, drafter, window)
         if ids != answer:
-            raise ViableError("wide blocks gave another text than single tokens")
+            raise ViableError("blocks with repetition gave another text than single tokens")
         runs.append((1 / seconds, kept))
     rate, kept = (statistics.median(column) for column in zip(*runs, strict=True))
     return {"validated_tokens_per_second_moving": rate, "tokens_per_pass_moving": kept}
