@@ -60,17 +60,11 @@ def attach_adapter(decoder: Decoder, model_path: Path, sha256: str | None) -> lo
 
 
 def mtp_drafter(
-    decoder: Decoder,
-    model_path: Path,
-    sha256: str | None,
-    states: States,
-    capacity: int,
-    longest: int,
-    repeats: Repeats = NO_REPEATS,
+    decoder: Decoder, model_path: Path, sha256: str | None, states: States, capacity: int, longest: int
 ) -> Drafter:
     """A drafter of up to `longest` tokens that reads the `states` of `decoder`, loaded from `model_path`, at up to
-    `capacity` positions. repeats: what it proposes besides where it is a `GraphDraft`."""
-    return mtp_drafters(decoder, model_path, sha256, [states], capacity, longest, repeats)[0]
+    `capacity` positions."""
+    return mtp_drafters(decoder, model_path, sha256, [states], capacity, longest)[0]
 
 
 @lean()
@@ -84,7 +78,10 @@ def mtp_drafters(
     longest: int,
     repeats: Repeats = NO_REPEATS,
 ) -> list[Drafter]:
-    """The same for several texts, each with `states` of its own; they share the modules' weights."""
+    """The same for several texts, each with `states` of its own; they share the modules' weights.
+
+    repeats: what is proposed besides, by a `GraphDraft` alone.
+    """
     path = _made_for(FOLDER / "mtp.safetensors", sha256)
     if has_drafts(model_path, decoder):
         log.info("drafting modules: the checkpoint's own")

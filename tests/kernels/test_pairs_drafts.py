@@ -11,7 +11,7 @@ from torch import Tensor
 
 import kernels
 from kernels import launching
-from kernels.drafting import Joining, Repetition
+from kernels.drafting import REACH, Joining, Repetition
 from kernels.ranking import Scores
 from kernels.weights import Head
 from model.quantised import to_q8
@@ -207,6 +207,47 @@ def test_repetition_fills_a_block(certain: int, likely: int, reach: str, device:
         assert (rows, 0 if certain < 11 else 2) in seen
 
 
+def test_repetition_is_looked_for_within_reach(device: str) -> None:
+    """The longest run ends just outside, a shorter one just inside; without that one there is none."""
+    capacity, run, start = 9000, [901, 902, 903, 904], 8990
+    block = torch.tensor([start, 1, 904, 0, 0, 0, 0, 0, 0, 0], dtype=torch.int32, device=device)
+    best = torch.tensor([[905], [0], [0], [0], [0], [0]], dtype=torch.int32, device=device)
+    plan = torch.tensor([1, 2, 0], dtype=torch.int32, device=device)
+    scores = Scores(torch.zeros(1, 9, device=device), torch.zeros(1, 1, device=device), 32)
+    ids, end = torch.arange(9, dtype=torch.int32, device=device), start + 2
+    for inside in (True, False):
+        history = torch.arange(10_000, 10_000 + capacity + 1, dtype=torch.int32)
+        history[start - 3 : start] = torch.tensor(run[:3])
+        at = end - REACH - 1  # the place behind the run that nobody looks at any more
+        history[at - 5 : at + 1] = torch.tensor([*run, 905, 7])
+        if inside:
+            history[at - 1 + 2 : at + 4] = torch.tensor([904, 905, 8])
+
+        def call(history: Tensor = history) -> tuple[Tensor, ...]:
+            there, written = block.clone(), history.to(device)
+            said, after = torch.empty_like(best), torch.empty_like(block[:-1])
+            drafts = torch.zeros(2, dtype=torch.int32, device=device)
+            kernels.settle(best, there, plan, scores, ids, drafts, Repetition(written, 2, 11), said, after)
+            return there, after
+
+        ours, twin = both(call)
+        assert all(torch.equal(*pair) for pair in zip(ours, twin, strict=True))
+        assert ours[1].tolist()[:4] == ([start + 1, 6, 905, 8] if inside else [start + 1, 3, 905, 0])
+
+
+def settled(
+    certain: int = 3, likely: int = 1, history: Tensor | None = None, drafts: int = 2, following: int = 7
+) -> None:
+    """One call with something wrong: blocks of four tokens."""
+    whole = torch.zeros(9, dtype=torch.int32)
+    scores = Scores(torch.ones(1, 9), torch.ones(1, 1), 32)
+    repetition = Repetition(whole if history is None else history, certain, likely)
+    best, told = torch.zeros(4, 1, dtype=torch.int32), torch.zeros(following, dtype=torch.int32)
+    kernels.settle(
+        best, whole[:8].clone(), whole[:3], scores, whole, whole[:drafts].clone(), repetition, best.clone(), told
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -215,6 +256,11 @@ def test_repetition_fills_a_block(certain: int, likely: int, reach: str, device:
         (lambda found, x, one: kernels.rank(found, 2, x, one, x, x[0]), "said is torch.float32"),
         (lambda found, x, one: kernels.rank(found, 2, x, one, x, torch.ones(3).int()), r"expected \[4\]"),
         (lambda found, x, one: kernels.norm_scores(x, x[0], 1e-6, x, at=torch.ones(2).int()), r"expected \[1\]"),
+        (lambda found, x, one: settled(certain=0), "0 and 1 tokens"),
+        (lambda found, x, one: settled(likely=0), "3 and 0 tokens"),
+        (lambda found, x, one: settled(history=x[0]), "history is torch.float32"),
+        (lambda found, x, one: settled(drafts=4), "4 drafts behind 4 tokens"),
+        (lambda found, x, one: settled(following=8), r"expected \[7\]"),
         (lambda found, x, one: kernels.join_first(x.int(), one, x, Joining(None, (x[0], x[0]), 1.0, x), 0), "block"),
     ],
 )
