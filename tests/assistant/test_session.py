@@ -56,6 +56,18 @@ def problems(gap: Gap, text: str = "") -> int:
     return len(validator.problems(validator.start(gap.prefix + text, gap.suffix)))
 
 
+def test_auto_takes_the_processor_where_no_gpu_can_be_used(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("model.gpu.problem", lambda: "Triton 2.0 is too old")
+    with caplog.at_level("INFO"):
+        taken = open_session(settings.replaced(device="auto"))
+    assert taken.complete(Request(Gap("x = ", "\n"))).device == "cpu"
+    assert "computing on cpu (device: auto)" in caplog.text
+    with pytest.raises(ViableError, match=r"^Triton 2\.0 is too old; --device cpu or auto computes on the processor$"):
+        open_session(settings.replaced(device="cuda"))
+
+
 def test_other_files_are_asked_for_where_there_is_room(session: Session) -> None:
     asked: list[int] = []
 
