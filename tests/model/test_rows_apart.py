@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,7 +21,8 @@ SHAPES = {
     "tall": Shape(width=128, heads=4, groups=2, feed_forward=4864),
 }
 DTYPES = ("int8", "int4", "bfloat16", "float32")
-IDS = torch.randint(256, (1, 400), generator=torch.Generator().manual_seed(8))
+LONGEST_PROMPT, MOST_BLOCKS = 300, 4
+IDS = torch.randint(256, (1, LONGEST_PROMPT + MOST_BLOCKS * ROWS_APART), generator=torch.Generator().manual_seed(8))
 
 
 @pytest.fixture(scope="module", params=[(shape, dtype) for shape in SHAPES for dtype in DTYPES], ids="-".join)
@@ -49,7 +50,11 @@ def scored(decoder: model.Decoder, start: int, blocks: list[int]) -> tuple[Tenso
 
 
 @settings(max_examples=12)
-@given(start=st.integers(0, 300), blocks=st.lists(st.integers(1, ROWS_APART), min_size=1, max_size=4))
+@given(
+    start=st.integers(0, LONGEST_PROMPT),
+    blocks=st.lists(st.integers(1, ROWS_APART), min_size=1, max_size=MOST_BLOCKS),
+)
+@example(start=LONGEST_PROMPT, blocks=[ROWS_APART] * MOST_BLOCKS)
 @torch.inference_mode()
 def test_rows_together_are_rows_apart(decoder: model.Decoder, start: int, blocks: list[int]) -> None:
     for together, apart in zip(scored(decoder, start, blocks), scored(decoder, start, [1] * sum(blocks)), strict=True):
